@@ -1,0 +1,178 @@
+"""
+Runs works: starts their targets, puts them under load in turns, and keeps what
+came out of every round.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from peers import Peer, Variant
+from programs import BenchError, Program, build, start_engine
+from works import Case, Work
+
+Sample = dict[str, float]
+_MARGIN_SECONDS = 150.0
+
+
+def flatten(nested: Mapping[str, object], prefix: str = "") -> Sample:
+    """
+    Every number in nested mappings, under its dotted name.
+    """
+    flat: Sample = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(cast("Mapping[str, object]", value), f"{prefix}{name}."))
+        elif isinstance(value, int | float):
+            flat[prefix + name] = float(value)
+    return flat
+
+
+@dataclass
+class Measured:
+    """
+    The samples of one work, one for each round, by the case's label.
+
+    @ivar failures: why cases have fewer samples, or none.
+    """
+
+    work: Work
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Bench:
+    """
+    @ivar targets: those that are installed, by name.
+    @ivar end: monotonic time after which nothing new is begun.
+    @ivar say: told what is being done.
+    @ivar pin: give the target one core and load and engine the other one.
+    """
+
+    targets: Mapping[str, Peer]
+    directory: Path
+    end: float
+    say: Callable[[str], None]
+    pin: bool = False
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+        self._unusable: dict[tuple[str, Variant], str] = {}
+
+    def measure(self, work: Work, rounds: int) -> Measured:
+        """
+        Measure every case once per round, beginning with another one each time.
+        """
+        cases = [case for case in work.cases if case.target in self.targets]
+        measured = Measured(work, {case.label: [] for case in cases})
+        if (
+            not any(case.target == "gateway" for case in cases)
+            and len({case.target for case in work.cases}) == 1
+        ):
+            return measured
+        folder = self.directory / work.name
+        folder.mkdir(parents=True)
+        engine = start_engine(folder, int(max(60.0, self.end - time.monotonic()) + 600))
+        running: dict[tuple[str, Variant], Program] = {}
+        try:
+            for number in range(1 if work.idle else rounds):
+                turn = number % len(cases) if cases else 0
+                for case in cases[turn:] + cases[:turn]:
+                    if case.label in measured.failures:
+                        continue
+                    if time.monotonic() > self.end:
+                        measured.failures[case.label] = "the time was up"
+                        continue
+                    self.say(f"{work.name}: round {number + 1}, {case.label}")
+                    try:
+                        sample = self._sample(work, case, engine, running, folder)
+                        measured.samples[case.label].append(sample)
+                    except BenchError as problem:
+                        measured.failures[case.label] = str(problem)
+                        self.say(f"{work.name}: {case.label} failed: {problem}")
+        finally:
+            for program in running.values():
+                program.stop()
+            engine.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+        return measured
+
+    def _sample(
+        self,
+        work: Work,
+        case: Case,
+        engine: Program,
+        running: dict[tuple[str, Variant], Program],
+        folder: Path,
+    ) -> Sample:
+        who = (case.target, case.variant)
+        target = running.get(who)
+        if target is None:
+            place = folder / f"{case.target}-{next(self._numbers)}"
+            target = self._start(case, place, engine)
+            running[who] = target
+            self._pin(target, "0")
+        try:
+            if work.idle:
+                time.sleep(2)
+                return {"rss_kb": float(target.resident_kb())}
+            if work.fresh:
+                self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
+            beside = self._start_load(case.companion, target) if case.companion else None
+            try:
+                sample = self._load(case.load, target)
+            finally:
+                second = self._finish_load(beside) if beside else {}
+            return sample | {f"beside.{name}": value for name, value in second.items()}
+        finally:
+            if work.fresh or target.process.poll() is not None:
+                running.pop(who).stop()
+
+    def _start(self, case: Case, place: Path, engine: Program) -> Program:
+        who = (case.target, case.variant)
+        if who in self._unusable:
+            raise BenchError(self._unusable[who])
+        try:
+            return self.targets[case.target].start(place, engine.port, case.variant)
+        except BenchError as problem:
+            self._unusable[who] = str(problem)
+            raise
+
+    def _pin(self, program: Program, core: str) -> None:
+        if self.pin:
+            for pid in program.pids():
+                subprocess.run(
+                    ["taskset", "-acp", core, str(pid)], capture_output=True, check=False
+                )
+
+    def _load(self, options: tuple[str, ...], target: Program) -> Sample:
+        return self._finish_load(self._start_load(options, target))
+
+    def _start_load(self, options: tuple[str, ...], target: Program) -> subprocess.Popen[bytes]:
+        argv = [*(["taskset", "-c", "1"] if self.pin else []), str(build("load"))]
+        argv += ["--port", str(target.port), *options]
+        if target.keys_file:
+            argv += ["--keys-file", str(target.keys_file)]
+        for pid in target.pids():
+            argv += ["--pid", str(pid)]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def _finish_load(self, load: subprocess.Popen[bytes]) -> Sample:
+        try:
+            out, err = load.communicate(timeout=_MARGIN_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            load.kill()
+            load.communicate()
+            raise BenchError("the load generator did not come to an end") from error
+        if load.returncode:
+            raise BenchError(f"the load generator failed: {err.decode('utf-8', 'replace').strip()}")
+        return flatten(json.loads(out))

@@ -1,0 +1,46 @@
+"""
+The windows in the gateway's own memory.
+"""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.limits.contract import LimitsContract, Store
+from twisted_llama.limits.memory import MemoryLimits
+
+
+class TestMemoryLimits(LimitsContract):
+    """
+    The contract.
+    """
+
+    @pytest.fixture
+    def store(self) -> Store:
+        clock = Clock()
+        return Store(MemoryLimits(clock.seconds), clock.advance)
+
+
+def test_idle_keys_are_forgotten() -> None:
+    """
+    Of ten thousand keys those in use are left, without any periodic process.
+    """
+    clock = Clock()
+    limits = MemoryLimits(clock.seconds)
+    for number in range(10_000):
+        limits.take(f"key{number}", 5)
+    assert len(limits) == 10_000
+    clock.advance(30)
+    limits.take("key0", 5)
+    clock.advance(30)
+    for _ in range(5_000):
+        limits.take("new", 10_000)
+    assert len(limits) == 2
+    assert limits.take("key0", 5).remaining == 3
+
+
+def test_a_clock_that_goes_back_changes_no_limit() -> None:
+    times = iter([1000.0, 500.0, 1059.0, 1060.0])
+    limits = MemoryLimits(lambda: next(times))
+    assert [limits.take("a", 1).allowed for _ in range(4)] == [True, False, False, True]

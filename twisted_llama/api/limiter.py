@@ -1,0 +1,100 @@
+"""
+The limit of each key, as requests meet it.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from twisted_llama.api.request import ApiRequest
+from twisted_llama.errors import RateLimited
+from twisted_llama.limits.decision import Decision
+
+
+class Limits(Protocol):
+    """
+    Who counts.
+    """
+
+    def take(self, key_id: str, limit: int) -> Decision | Deferred[Decision]:
+        """
+        Accept one more request of a key, if its limit allows it.
+        """
+
+    def give_back(self, key_id: str, decision: Decision) -> None:
+        """
+        What was accepted was refused later for another reason.
+        """
+
+
+def go_duration(seconds: float) -> str:
+    """
+    A duration as OpenAI's clients read it in C{x-ratelimit-reset-requests}:
+    Go's notation, in whole seconds.
+    """
+    whole = max(0, ceil(seconds))
+    return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"
+
+
+class Acceptance:
+    """
+    A request that its key's limit lets pass.
+    """
+
+    __slots__ = ("_decision", "_key_id", "_limits")
+
+    def __init__(self, limits: Limits, key_id: str, decision: Decision) -> None:
+        self._limits = limits
+        self._key_id = key_id
+        self._decision = decision
+
+    def take_back(self) -> None:
+        """
+        The request was refused after all, and does not count.
+        """
+        self._limits.give_back(self._key_id, self._decision)
+
+
+class Limiter:
+    """
+    Holds requests to the limits of their keys.
+    """
+
+    def __init__(self, limits: Limits, requests_per_minute: int) -> None:
+        """
+        @param requests_per_minute: for keys without a limit of their own.
+        """
+        self._limits = limits
+        self._requests_per_minute = requests_per_minute
+
+    async def accept(self, request: ApiRequest) -> Acceptance | None:
+        """
+        Count a request, and let its answer say what is left.
+
+        @return: C{None} if there are no keys, and so no limits.
+
+        @raise RateLimited: if the key has used up its minute.
+        """
+        principal = request.principal
+        if principal is None:
+            return None
+        limit = principal.requests_per_minute or self._requests_per_minute
+        taken = self._limits.take(principal.key_id, limit)
+        decision = await taken if isinstance(taken, Deferred) else taken
+        request.common_lines += (
+            b"x-ratelimit-limit-requests: %d\r\n"
+            b"x-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %b\r\n"
+        ) % (
+            decision.limit,
+            decision.remaining,
+            go_duration(decision.reset_seconds).encode("ascii"),
+        )
+        if not decision.allowed:
+            raise RateLimited(
+                decision.limit, decision.retry_after_seconds, decision.reset_seconds
+            )
+        return Acceptance(self._limits, principal.key_id, decision)

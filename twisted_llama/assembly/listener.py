@@ -1,0 +1,99 @@
+"""
+Listening, and saying plainly when that is not possible.
+"""
+
+from __future__ import annotations
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_llama.errors import StartupError
+
+#: How many connections the kernel may hold for us while we are busy.
+BACKLOG = 4096
+
+
+def tcp_description(host: str, port: int) -> str:
+    """
+    The endpoint description for a port of this machine.
+    """
+    kind = "tcp6" if ":" in host else "tcp"
+    return f"{kind}:{port}:interface={quoteStringArgument(host)}:backlog={BACKLOG}"
+
+
+class Listener(Service):
+    """
+    One port with its factory.
+
+    It differs from C{StreamServerEndpointService} in what it says of a port
+    that cannot be had: which setting asked for it.
+
+    @ivar port: the port, once it listens.
+    """
+
+    log = Logger()
+    port: IListeningPort | None = None
+
+    def __init__(self, reactor: object, description: str, factory: Factory, setting: str) -> None:
+        """
+        @param description: a server endpoint's.
+        @param setting: name and value of what asked for it, for messages.
+
+        @raise StartupError: if the description is none.
+        """
+        try:
+            self._endpoint = serverFromString(reactor, description)
+        except Exception as error:
+            # Endpoint parsers are plugins and raise what they like.
+            raise StartupError(f"{setting} is not an endpoint to listen on: {error}") from error
+        self._factory = factory
+        self._setting = setting
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen.
+
+        @raise StartupError: if that is not possible.
+        """
+        failures: list[Failure] = []
+        listening = self._endpoint.listen(self._factory)
+        listening.addCallbacks(self._listens, failures.append)
+        if failures:
+            failure = failures[0]
+            reason = failure.getErrorMessage()
+            if isinstance(failure.value, CannotListenError):
+                reason = getattr(failure.value.socketError, "strerror", None) or reason
+            raise StartupError(
+                f"{self._setting}: cannot listen there ({reason}). Stop the program that uses it, "
+                "or choose another port."
+            )
+
+    def _listens(self, port: IListeningPort) -> None:
+        self.port = port
+        self.log.info("{setting}: listening on {address}", setting=self._setting, address=self.where)
+
+    @property
+    def where(self) -> str:
+        """
+        The address that can be reached, in words.
+        """
+        if self.port is None:
+            return "nowhere"
+        address = self.port.getHost()
+        host, number = getattr(address, "host", None), getattr(address, "port", None)
+        return f"{host}:{number}" if host is not None else str(getattr(address, "name", address))
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Listen no more.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        port, self.port = self.port, None
+        stopping = None if port is None else port.stopListening()
+        return stopping if isinstance(stopping, Deferred) else succeed(None)

@@ -1,0 +1,3 @@
+"""
+The console script C{llama-gateway}, one module per command.
+"""

@@ -1,0 +1,487 @@
+"""
+One client's connection: C{twisted.web}'s channel, on llhttp.
+
+It stands where C{twisted.web.http.HTTPChannel} stands, between a transport and
+C{twisted.web.server.Request}, and differs from it in this: heads are parsed by
+llhttp and judged strictly; the request is handed on when its head is there and
+its body is read when somebody asks for it, so that a stranger's body is never
+stored; time-outs are absolute, so that a byte now and then holds nothing; and
+an error says in the product's own form what was wrong.
+
+Requests are served one at a time; what a client sends ahead waits in the
+kernel's buffers but for a few bytes.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProducer, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+
+from twisted_llama.errors import (
+    GatewayError,
+    MalformedRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+)
+from twisted_llama.http.framing import BodyFraming, ChunkedFraming, FramingError, LengthFraming
+from twisted_llama.http.head import parse_request_head
+from twisted_llama.http.head_reader import HeadReader
+from twisted_llama.http.outlet import Outlet, make_outlet
+from twisted_llama.http.request import GatewayRequest
+
+if TYPE_CHECKING:
+    from twisted_llama.http.site import GatewaySite
+
+#: How much a client may send ahead before it is no longer read.
+AHEAD_BYTES = 65536
+#: The largest rest of a body nobody wanted that is read to keep a connection.
+SKIP_BYTES = 65536
+#: How long, and how much, a client may go on sending after its last answer.
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 1048576
+#: The slowest a body may come, beside the longest pause in it.
+BODY_BYTES_PER_SECOND = 1024
+
+
+class GatewayChannel(Protocol):
+    """
+    See the module.
+
+    @ivar outlet: the way out to the client.
+    """
+
+    outlet: Outlet
+
+    def __init__(self, site: GatewaySite) -> None:
+        self.site = site
+        self.factory = site
+        self._limits = site.limits
+        self._now = site.deadlines.clock.seconds
+        self._reader = HeadReader(site.limits.head)
+        self._input = b""
+        self._request: GatewayRequest | None = None
+        self._advancing = False
+        self._deadline = inf
+        # What is known of the body of the request under way.
+        self._framing: BodyFraming | None = None
+        self._pieces: list[bytes] | None = None
+        self._received_bytes = 0
+        self._body_since = 0.0
+        self._wanted: Deferred[list[bytes]] | None = None
+        # How this ends.
+        self._must_close = False
+        self._closing = False
+        self._reading_paused = False
+        # A producer of ordinary resources, and a client that does not read.
+        self._producer: IProducer | None = None
+        self._pulls = False
+        self._stalled_at = -1
+        self._stall_deadline = inf
+
+    # -- the connection ------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """
+        A client has connected.
+        """
+        assert self.transport is not None
+        if isinstance(self.transport, Connection):
+            self.transport.setTcpNoDelay(True)
+        self.outlet = make_outlet(self.transport, self._drained)
+        self._host = self.transport.getHost()
+        self._peer = self.transport.getPeer()
+        self._deadline = self._now() + self._limits.header_timeout_seconds
+        self.site.deadlines.add(self)
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The client has gone; who works for it is told.
+        """
+        self._closing = True
+        self.site.deadlines.discard(self)
+        self.site.forget(self)
+        self._wanted = self._framing = self._producer = None
+        request, self._request = self._request, None
+        if request is not None:
+            request.connectionLost(reason)
+            self.site.finished(request, False)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The client has sent something.
+        """
+        if self._closing:
+            self._received_bytes += len(data)
+            if self._received_bytes > LINGER_BYTES:
+                self.abortConnection()
+        elif self._pieces is not None:
+            self._feed_body(data)
+        else:
+            self._input = self._input + data if self._input else data
+            if self._request is None:
+                self._advance()
+            elif len(self._input) > AHEAD_BYTES:
+                self._pause_reading()
+
+    def check_deadline(self, now: float) -> None:
+        """
+        See L{twisted_llama.http.deadlines.Timed}.
+        """
+        if self.outlet.blocked:
+            if self._stalled_at != self.outlet.progress:
+                self._stalled_at = self.outlet.progress
+                self._stall_deadline = now + self._limits.write_timeout_seconds
+            elif now > self._stall_deadline:
+                self.abortConnection()
+                return
+        else:
+            self._stalled_at = -1
+        if now < self._deadline:
+            return
+        self._deadline = inf
+        if self._closing:
+            self.abortConnection()
+        elif self._request is None and self._framing is None:
+            if self._reader.begun:
+                self._refuse(RequestTimeout("headers", self._limits.header_timeout_seconds))
+            else:
+                self._closing = True
+                self.outlet.close()
+        else:
+            self._body_failed(RequestTimeout("body", self._limits.body_timeout_seconds))
+
+    def close_if_idle(self) -> None:
+        """
+        Close the connection unless a request is under way on it.
+        """
+        if self._request is None and not self._closing:
+            self._closing = True
+            self._deadline = self._now() + LINGER_SECONDS
+            self.outlet.close()
+
+    def abortConnection(self) -> None:
+        """
+        Cut the connection now; what the client has not taken is lost.
+        """
+        transport = self.transport
+        if transport is not None:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
+
+    # -- heads ---------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """
+        Serve the requests that are there, one after the other.
+        """
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._input and self._request is None and not self._closing:
+                data, self._input = self._input, b""
+                self._take_head(data)
+        finally:
+            self._advancing = False
+
+    def _take_head(self, data: bytes) -> None:
+        waiting = self._reader.begun
+        try:
+            raw = self._reader.feed(data)
+            if raw is None:
+                if self._reader.begun and not waiting:
+                    self._deadline = self._now() + self._limits.header_timeout_seconds
+                return
+            head = parse_request_head(raw)
+            request = self.site.requestFactory(self)
+            request.begin(head)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        self._input = self._reader.excess
+        self._deadline = inf
+        self._request = request
+        length = head.length_bytes
+        if length != 0:
+            self._framing = ChunkedFraming() if length is None else LengthFraming(length)
+        self.site.begun(request)
+        request.process()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """
+        Answer bytes that are no request, and read nothing more as one.
+        """
+        answer = self.site.render_error(None, error)
+        self.site.refused(error, self._peer)
+        self._must_close = True
+        self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, answer.reason, answer.headers)
+        self.outlet.write(answer.body)
+        self._end()
+
+    # -- bodies --------------------------------------------------------------
+
+    def read_body(self) -> list[bytes] | Deferred[list[bytes]]:
+        """
+        See L{GatewayRequest.read_body}.
+        """
+        framing = self._framing
+        if framing is None:
+            return self._pieces or []
+        assert self._request is not None
+        head = self._request.head
+        if head.length_bytes is not None and head.length_bytes > self._limits.max_body_bytes:
+            raise PayloadTooLarge(self._limits.max_body_bytes)
+        if head.expects_continue and not self._input:
+            self.outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._pieces = pieces = []
+        self._received_bytes = 0
+        self._wanted = wanted = Deferred()
+        self._body_since = self._now()
+        self._deadline = self._body_since + self._limits.body_timeout_seconds
+        data, self._input = self._input, b""
+        self._resume_reading()
+        if data:
+            self._feed_body(data)
+        if framing.finished:
+            self._wanted = None
+            return pieces
+        return wanted
+
+    def _feed_body(self, data: bytes) -> None:
+        framing, pieces = self._framing, self._pieces
+        assert framing is not None and pieces is not None
+        try:
+            payload = framing.feed(data)
+        except FramingError as error:
+            self._body_failed(MalformedRequest(f"The request's body is malformed: {error}."))
+            return
+        self._received_bytes += len(payload)
+        if self._request is not None and self._received_bytes > self._limits.max_body_bytes:
+            self._body_failed(PayloadTooLarge(self._limits.max_body_bytes))
+            return
+        if payload and self._request is not None:
+            pieces.append(payload)
+        if not framing.finished:
+            self._deadline = min(
+                self._now(), self._body_since + self._received_bytes / BODY_BYTES_PER_SECOND
+            ) + self._limits.body_timeout_seconds
+            return
+        self._input = framing.excess
+        self._framing = self._pieces = None
+        self._deadline = inf
+        wanted, self._wanted = self._wanted, None
+        if self._request is None:
+            # That was the rest of a body nobody wanted; its request is answered.
+            self._await_request()
+        elif wanted is not None:
+            wanted.callback(pieces)
+
+    def _body_failed(self, error: GatewayError) -> None:
+        """
+        Nothing that follows can be read as a body or a request any more.
+        """
+        self._must_close = True
+        self._framing = self._pieces = None
+        self._input = b""
+        self._deadline = inf
+        wanted, self._wanted = self._wanted, None
+        if self._request is None:
+            self._end()
+        elif wanted is not None:
+            wanted.errback(error)
+
+    # -- what twisted.web.http.Request asks of its channel ---------------------
+
+    def getPeer(self) -> IAddress:
+        """
+        The client's address.
+        """
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """
+        The address that the client has reached.
+        """
+        return self._host
+
+    def isSecure(self) -> bool:
+        """
+        Whether the client came by TLS.
+        """
+        return bool(ISSLTransport(self.transport, None) is not None)
+
+    def will_close(self) -> bool:
+        """
+        Whether the connection ends with the answer to the request under way.
+        """
+        request = self._request
+        if self._must_close or self.site.draining or request is None:
+            return True
+        if not request.head.keep_alive or request.head.version == b"HTTP/1.0":
+            return True
+        if self._framing is None:
+            return False
+        # A body that was not asked for has to be got out of the way.
+        length = request.head.length_bytes
+        return length is None or length > SKIP_BYTES or request.head.expects_continue
+
+    def writeHeaders(
+        self,
+        version: bytes,
+        code: bytes,
+        reason: bytes,
+        headers: Headers | list[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Send the head of an answer that is made here.
+        """
+        if isinstance(headers, Headers):
+            headers = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
+        self._must_close = self.will_close()
+        lines = [b"%b %b %b\r\n" % (version, code, reason)]
+        lines += [b"%b: %b\r\n" % field for field in headers]
+        lines.append(self.site.date_line())
+        if self._request is not None:
+            lines.append(self._request.common_lines)
+        lines.append(b"Connection: close\r\n\r\n" if self._must_close else b"\r\n")
+        self.outlet.write(b"".join(lines))
+
+    def write(self, data: bytes) -> None:
+        """
+        Send some of the body of an ordinary answer.
+        """
+        if not self.outlet.write(data) and self._producer is not None and not self._pulls:
+            self._producer.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        """
+        Send some of the body of an ordinary answer.
+        """
+        self.write(b"".join(pieces))
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """
+        Let a producer of an ordinary answer be stopped by a slow client.
+        """
+        self._producer = producer
+        self._pulls = not streaming
+        if self._pulls:
+            self._pull()
+
+    def unregisterProducer(self) -> None:
+        """
+        The producer has produced everything.
+        """
+        self._producer = None
+
+    def _pull(self) -> None:
+        if self._producer is not None and self._pulls and not self.outlet.blocked:
+            self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPullProducer
+            self.site.deadlines.clock.callLater(0, self._pull)
+
+    def _drained(self) -> None:
+        if self._producer is not None:
+            if self._pulls:
+                self._pull()
+            else:
+                self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
+        elif self._request is not None and self._request.on_drained is not None:
+            self._request.on_drained()
+
+    def fail(self, request: GatewayRequest, error: BaseException) -> None:
+        """
+        Answer with an error, or, if the answer has begun, cut it off.
+        """
+        if request.startedWriting:
+            self.abortConnection()
+            return
+        answer = self.site.render_error(request, error)
+        self._must_close = self._must_close or answer.close
+        request.setResponseCode(answer.status, answer.reason)
+        for name, value in answer.headers:
+            request.responseHeaders.addRawHeader(name, value)
+        request.write(answer.body)
+        request.finish()
+
+    def requestDone(self, request: GatewayRequest) -> None:
+        """
+        The answer is written; go on with the next request.
+        """
+        if not request.startedWriting or request is not self._request:
+            return
+        self._must_close = self._must_close or self.will_close()
+        self._request = None
+        request.on_gone = request.on_drained = None
+        self.site.finished(request, True)
+        if self._must_close:
+            self._end()
+        elif self._framing is not None and self._pieces is None:
+            self._pieces = []
+            self._body_since = self._now()
+            self._deadline = self._body_since + self._limits.body_timeout_seconds
+            self._resume_reading()
+            data, self._input = self._input, b""
+            if data:
+                self._feed_body(data)
+        else:
+            self._await_request()
+
+    def _await_request(self) -> None:
+        self._deadline = self._now() + self._limits.keepalive_timeout_seconds
+        self._resume_reading()
+        if self._input:
+            self._advance()
+
+    def cut(self, gently: bool) -> None:
+        """
+        End the answer under way where it is.
+
+        @param gently: whether what was written shall still get through; the
+            missing end of the body then shows that it is not whole.
+        """
+        if gently and not self._closing:
+            self._closing = True
+            self._deadline = self._now() + self._limits.write_timeout_seconds
+            self.outlet.close()
+        else:
+            self.abortConnection()
+
+    def loseConnection(self) -> None:
+        """
+        Close when all that was written has got through.
+        """
+        self._must_close = True
+        self._end()
+
+    def _end(self) -> None:
+        """
+        Close.  A client that may still be sending is given time to read its
+        answer: closing in its face would destroy that on the way.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._deadline = self._now() + LINGER_SECONDS
+        self._received_bytes = 0
+        if self._framing is not None or self._input or self._reader.begun:
+            self._resume_reading()
+            self.outlet.half_close()
+        else:
+            self.outlet.close()

@@ -1,0 +1,135 @@
+"""
+Which header fields a gateway passes on, which it drops, and which are its own
+(RFC 9110, section 7.6).
+
+Both directions build the next head from the fields that came: what belongs to
+one hop is dropped first, with all that C{Connection} names, and the gateway's
+own fields are added after that, so that no client can have them removed.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from twisted_llama.http.head import Field, RequestHead, ResponseHead
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+#: What a client says to the gateway and not to the engine.
+_NOT_FOR_ENGINE = _HOP_BY_HOP | {
+    b"authorization",
+    b"content-length",
+    b"expect",
+    b"forwarded",
+    b"host",
+    # With it llama-server goes on generating after the client has left.
+    b"x-conversation-id",
+    b"x-api-key",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
+}
+#: What the engine says to the gateway and not to the client.
+_NOT_FOR_CLIENT = _HOP_BY_HOP | {
+    b"access-control-allow-credentials",
+    b"access-control-allow-headers",
+    b"access-control-allow-methods",
+    b"access-control-allow-origin",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+    b"content-length",
+    b"x-accel-buffering",
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+    b"x-request-id",
+}
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+def _named_by_connection(fields: list[Field] | tuple[Field, ...]) -> frozenset[bytes]:
+    values = b",".join(value for key, _, value in fields if key == b"connection")
+    return frozenset(name.strip().lower() for name in values.split(b","))
+
+
+def engine_request_lines(head: RequestHead) -> list[bytes]:
+    """
+    The header lines of a client's request that the engine gets.
+
+    Names with an underscore are dropped: some servers read them as others.
+    """
+    if b"connection" in head.first:
+        dropped = _NOT_FOR_ENGINE | _named_by_connection(head.fields)
+    else:
+        dropped = _NOT_FOR_ENGINE
+    return [
+        b"%b: %b\r\n" % (name, value)
+        for key, name, value in head.fields
+        if key not in dropped and b"_" not in key
+    ]
+
+
+def client_response_lines(head: ResponseHead) -> bytes:
+    """
+    The status line and header lines of an engine's answer that the client
+    gets, without those that frame the body.
+    """
+    dropped = _NOT_FOR_CLIENT | _named_by_connection(head.fields)
+    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
+    lines += [b"%b: %b\r\n" % (name, value) for key, name, value in head.fields if key not in dropped]
+    if head.event_stream:
+        lines.append(b"X-Accel-Buffering: no\r\n")
+    return b"".join(lines)
+
+
+def trusts(networks: Networks, host: str) -> bool:
+    """
+    Whether an address is one of the proxies whose word counts.
+    """
+    if not networks:
+        return False
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def forwarded_for(head: RequestHead, peer: str, trusted: Networks) -> tuple[bytes, str]:
+    """
+    Who sent a request.
+
+    @param peer: the address at the other end of the connection.
+    @param trusted: the proxies whose C{X-Forwarded-For} is believed.
+
+    @return: the value of C{X-Forwarded-For} for the engine, and the client's
+        address: the rightmost one that is no trusted proxy.
+    """
+    if not trusts(trusted, peer):
+        return peer.encode("ascii", "replace"), peer
+    hops = [
+        hop.strip()
+        for key, _, value in head.fields
+        if key == b"x-forwarded-for"
+        for hop in value.split(b",")
+        if hop.strip()
+    ]
+    client = peer
+    for hop in reversed(hops):
+        client = hop.decode("ascii", "replace")
+        if not trusts(trusted, client):
+            break
+    return b", ".join([*hops, peer.encode("ascii", "replace")]), client

@@ -1,0 +1,158 @@
+"""
+The request that resources see: C{twisted.web}'s own, with a body that is read
+when somebody wants it and a short way out for relayed answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+
+from twisted_llama.errors import GatewayError
+from twisted_llama.http.head import RequestHead
+from twisted_llama.http.target import judge_target
+
+if TYPE_CHECKING:
+    from twisted_llama.http.channel import GatewayChannel
+
+
+class GatewayRequest(Request):
+    """
+    A request on a L{GatewayChannel}.
+
+    It differs from C{twisted.web.server.Request} in that resources are found
+    and, if they say so by a true C{reads_own_body}, rendered as soon as the
+    head is there; the body is neither read nor parsed before.  Any other
+    resource finds it whole in C{content}, as usual, and its form fields in
+    C{args} only as far as they stand in the query.
+
+    @ivar head: the head as it was read.
+    @ivar path: the one plain form of the path (see L{judge_target}).
+    @ivar query: the query with its question mark, or nothing.
+    @ivar common_lines: header lines that every answer to this request carries.
+    @ivar on_gone: called once if the client leaves before the end.
+    @ivar on_drained: called whenever a client that was slow has taken all.
+    """
+
+    log = Logger()
+    channel: GatewayChannel
+    head: RequestHead
+    common_lines: bytes = b""
+    query: bytes = b""
+    on_gone: Callable[[], None] | None = None
+    on_drained: Callable[[], None] | None = None
+    defaultContentType = None  # type: ignore[assignment]  # a body without a type stays so
+
+    def begin(self, head: RequestHead) -> None:
+        """
+        Take over the head.
+
+        @raise MalformedRequest: if the path is ambiguous.
+        """
+        self.head = head
+        self.method = head.method
+        self.uri = head.target
+        self.clientproto = head.version
+        self.path = head.target
+        if head.target != b"*":
+            self.path, self.query = judge_target(head.target)
+
+    def process(self) -> None:
+        """
+        Find the resource and render it.
+        """
+        self.site = self.channel.site
+        self.prepath = []
+        self.postpath = self.path[1:].split(b"/")
+        try:
+            self.render_with(self.site.getResourceFor(self))
+        except Exception:
+            self.processingFailed(Failure())
+
+    def render_with(self, resource: IResource) -> None:
+        """
+        Render a resource, after reading the body unless it reads that itself.
+        """
+        if getattr(resource, "reads_own_body", False):
+            self.render(resource)
+            return
+        for _, name, value in self.head.fields:
+            self.requestHeaders.addRawHeader(name, value)
+        self.args = parse_qs(self.query[1:], True) if self.query else {}
+        self.parseCookies()
+        body = self.read_body()
+        if isinstance(body, Deferred):
+            body.addCallback(self._render_with_content, resource)
+            body.addErrback(self._failed_while_reading)
+        else:
+            self._render_with_content(body, resource)
+
+    def _render_with_content(self, body: list[bytes], resource: IResource) -> None:
+        self.content = BytesIO(b"".join(body))
+        self.render(resource)
+
+    def _failed_while_reading(self, failure: Failure) -> None:
+        if self.channel is not None:
+            self.processingFailed(failure)
+
+    def read_body(self) -> list[bytes] | Deferred[list[bytes]]:
+        """
+        Ask for the body.
+
+        @return: its pieces, or a L{Deferred} of them if it has not all come.
+            The L{Deferred} fails with what the client did wrong; if the client
+            leaves, it never fires.
+
+        @raise PayloadTooLarge: if its announced length is over the limit.
+        """
+        return self.channel.read_body()
+
+    def processingFailed(self, reason: Failure) -> None:
+        """
+        Answer with an error; what is not the client's doing is logged.
+        """
+        error = reason.value
+        if not isinstance(error, GatewayError):
+            self.log.failure(
+                "While serving {method} {path}", reason, method=self.method, path=self.path
+            )
+        self.channel.fail(self, error)
+
+    # -- the short way out, for answers that come with their own framing ------
+
+    def begin_relay(self, status: int, head: bytes) -> bool:
+        """
+        Send the head of an answer, and perhaps the beginning of its body.
+
+        @param head: the bytes from the status line on.
+
+        @return: whether more may be written now (see L{on_drained}).
+        """
+        self.code = status
+        self.startedWriting = 1
+        return self.channel.outlet.write(head)
+
+    def relay(self, data: bytes) -> bool:
+        """
+        Send some of the body, framing and all.
+
+        @return: whether more may be written now (see L{on_drained}).
+        """
+        return self.channel.outlet.write(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The client has left.
+        """
+        on_gone, self.on_gone, self.on_drained = self.on_gone, None, None
+        super().connectionLost(reason)
+        if on_gone is not None:
+            on_gone()

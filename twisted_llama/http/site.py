@@ -1,0 +1,191 @@
+"""
+The factory of the gateway's channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from twisted_llama.errors import GatewayError
+from twisted_llama.http.channel import GatewayChannel
+from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.head_reader import HeadLimits
+from twisted_llama.http.request import GatewayRequest
+
+
+@frozen
+class ClientLimits:
+    """
+    What a client may ask of the gateway, in bytes and seconds.
+    """
+
+    head: HeadLimits = field(factory=HeadLimits)
+    max_body_bytes: int = 10485760
+    header_timeout_seconds: float = 30.0
+    body_timeout_seconds: float = 60.0
+    write_timeout_seconds: float = 60.0
+    keepalive_timeout_seconds: float = 75.0
+    max_connections: int = 10000
+    max_connections_per_address: int = 1000
+
+
+@frozen
+class ErrorAnswer:
+    """
+    An error as it is sent.
+
+    @ivar close: whether the connection ends with it.
+    """
+
+    status: int
+    reason: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    close: bool
+
+
+class Watcher(Protocol):
+    """
+    What the rest of the gateway does with requests as they come and go.
+    """
+
+    def begun(self, request: GatewayRequest) -> None:
+        """
+        A request's head is there; its resource is looked for next.
+        """
+
+    def finished(self, request: GatewayRequest, whole: bool) -> None:
+        """
+        A request is over.
+
+        @param whole: whether its answer was written to the end.
+        """
+
+    def refused(self, error: GatewayError, peer: IAddress) -> None:
+        """
+        A client sent what is no request, and got an error.
+        """
+
+    def render_error(self, request: GatewayRequest | None, error: BaseException) -> ErrorAnswer:
+        """
+        Put an error into the product's own form.
+        """
+
+
+class GatewaySite(Site):
+    """
+    C{twisted.web.server.Site} with L{GatewayChannel}s.
+
+    @ivar draining: whether connections end with the answer under way.
+    @ivar channels: the connections that are open.
+    """
+
+    protocol = GatewayChannel
+    requestFactory: Callable[[GatewayChannel], GatewayRequest]
+
+    def __init__(
+        self,
+        resource: IResource,
+        watcher: Watcher,
+        limits: ClientLimits,
+        deadlines: Deadlines,
+        wall_clock: Callable[[], float],
+        request_factory: Callable[[GatewayChannel], GatewayRequest] = GatewayRequest,
+    ) -> None:
+        """
+        @param wall_clock: seconds since the epoch, for the C{Date} header.
+        """
+        super().__init__(resource, request_factory, reactor=deadlines.clock)
+        self.limits = limits
+        self.deadlines = deadlines
+        self.draining = False
+        self.channels: set[GatewayChannel] = set()
+        self.begun = watcher.begun
+        self.finished = watcher.finished
+        self.refused = watcher.refused
+        self.render_error = watcher.render_error
+        self._wall_clock = wall_clock
+        self._date = (0, b"")
+        self._open: dict[str, int] = {}
+        self._when_none: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> GatewayChannel | None:
+        """
+        Make the channel of a new connection, unless there are too many.
+        """
+        host = getattr(addr, "host", "")
+        count = self._open.get(host, 0)
+        if (
+            len(self.channels) >= self.limits.max_connections
+            or (host and count >= self.limits.max_connections_per_address)
+        ):
+            return None
+        self._open[host] = count + 1
+        return GatewayChannel(self)
+
+    def forget(self, channel: GatewayChannel) -> None:
+        """
+        A connection has ended.
+        """
+        self.channels.discard(channel)
+        if not self.channels:
+            waiting, self._when_none = self._when_none, []
+            for deferred in waiting:
+                deferred.callback(None)
+        host = getattr(channel.getPeer(), "host", "")
+        count = self._open.get(host, 0) - 1
+        if count > 0:
+            self._open[host] = count
+        else:
+            self._open.pop(host, None)
+
+    def drain(self) -> None:
+        """
+        Close the connections that wait for a request, and all others as soon
+        as they have their answer.
+        """
+        self.draining = True
+        for channel in tuple(self.channels):
+            channel.close_if_idle()
+
+    def when_no_channels(self) -> Deferred[None]:
+        """
+        Fires when no connection is open.
+        """
+        if not self.channels:
+            return succeed(None)
+        none: Deferred[None] = Deferred(self._when_none.remove)
+        self._when_none.append(none)
+        return none
+
+    def date_line(self) -> bytes:
+        """
+        The C{Date} header line of now.
+        """
+        second = int(self._wall_clock())
+        if self._date[0] != second:
+            self._date = (second, b"Date: %b\r\n" % datetimeToString(second))
+        return self._date[1]
+
+    def startFactory(self) -> None:
+        """
+        Nothing to open: the access log is written by those who watch.
+        """
+
+    def stopFactory(self) -> None:
+        """
+        Nothing to close.
+        """
+
+    def log(self, request: GatewayRequest) -> None:
+        """
+        Nothing to write: see L{startFactory}.
+        """

@@ -1,0 +1,359 @@
+"""
+Asking the engine: connections that carry one exchange at a time, and the pool
+of those that wait for the next one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Protocol as TypingProtocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_llama.errors import EngineTimeout, EngineUnavailable, GatewayError
+from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.framing import (
+    BodyFraming,
+    ChunkedFraming,
+    CloseFraming,
+    FramingError,
+    LengthFraming,
+)
+from twisted_llama.http.head import ResponseHead, parse_response_head
+from twisted_llama.http.outlet import Outlet, make_outlet
+
+#: The largest head of an answer.
+MAX_HEAD_BYTES = 65536
+#: llama-server closes a connection that was idle for 5 s; a request sent at
+#: that instant would be lost, so connections are given up well before.
+IDLE_SECONDS = 3.5
+#: How many connections are kept while nothing is asked.
+MAX_IDLE = 256
+
+
+class Answer(TypingProtocol):
+    """
+    Who gets what the engine answers.  After L{ended} or L{failed} nothing
+    more is called.
+    """
+
+    def begins(self, head: ResponseHead, framing: BodyFraming | None) -> None:
+        """
+        The head is there.
+
+        @param framing: how the body is read, C{None} if there is none.
+        """
+
+    def continues(self, data: bytes, payload: bytes) -> None:
+        """
+        Some of the body is there.
+
+        @param data: the bytes as they were read.
+        @param payload: what of the body is in them.
+        """
+
+    def ended(self) -> None:
+        """
+        The answer is whole.
+        """
+
+    def failed(self, error: GatewayError) -> None:
+        """
+        The answer will never be whole.
+        """
+
+
+class EngineConnection(Protocol):
+    """
+    One connection to the engine.
+
+    @ivar used: whether it has carried an exchange before.
+    @ivar framing: the reading of the body under way, if there is one.
+    """
+
+    outlet: Outlet
+    used = False
+
+    def __init__(self, pool: EnginePool) -> None:
+        self._pool = pool
+        self._answer: Answer | None = None
+        self.framing: BodyFraming | None = None
+        self._buffer = b""
+        self._head: ResponseHead | None = None
+        self._to_head_request = False
+        self._deadline = inf
+        self._heard = False
+        self._paused = False
+        self._closed = False
+
+    def connectionMade(self) -> None:
+        """
+        The engine has accepted the connection.
+        """
+        assert self.transport is not None
+        if isinstance(self.transport, Connection):
+            self.transport.setTcpNoDelay(True)
+        self.outlet = make_outlet(self.transport, self._drained)
+        self._pool.deadlines.add(self)
+
+    def ask(self, head: bytes, body: list[bytes], to_head_request: bool, answer: Answer) -> None:
+        """
+        Send a request.
+
+        @param head: the bytes from the request line through the empty line.
+        @param body: the pieces of the body.
+        @param to_head_request: whether the method is C{HEAD}, to which the
+            answer has no body.
+        """
+        self._answer = answer
+        self._to_head_request = to_head_request
+        self._heard = False
+        self._deadline = self._pool.now() + self._pool.silence_seconds
+        if len(body) == 1 and len(body[0]) < 4096:
+            self.outlet.write(head + body[0])
+            return
+        self.outlet.write(head)
+        for piece in body:
+            self.outlet.write(piece)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        The engine has sent something.
+        """
+        framing, answer = self.framing, self._answer
+        if framing is None or answer is None:
+            self._take_head(data)
+            return
+        self._heard = True
+        try:
+            payload = framing.feed(data)
+        except FramingError as error:
+            self._fail(EngineUnavailable(f"The engine's answer is broken: {error}."))
+            return
+        answer.continues(data, payload)
+        if framing.finished and self._answer is answer:
+            self._finish(framing.excess)
+
+    def _take_head(self, data: bytes) -> None:
+        if self._answer is None:
+            # Nothing was asked.
+            self.abort()
+            return
+        self._heard = True
+        buffer = self._buffer = self._buffer + data if self._buffer else data
+        end = buffer.find(b"\r\n\r\n") + 4
+        if end <= 3 or end > MAX_HEAD_BYTES:
+            if len(buffer) > MAX_HEAD_BYTES or not b"HTTP/1."[: len(buffer)] == buffer[:7]:
+                self._fail(EngineUnavailable("The engine's answer is not valid HTTP."))
+            return
+        self._buffer = b""
+        try:
+            head = parse_response_head(buffer[:end])
+        except EngineUnavailable as error:
+            self._fail(error)
+            return
+        rest = buffer[end:]
+        if head.status == 101:
+            self._fail(EngineUnavailable("The engine switched protocols unasked."))
+        elif head.status < 200:
+            if rest:
+                self._take_head(rest)
+        else:
+            self._begin(head, rest)
+
+    def _begin(self, head: ResponseHead, rest: bytes) -> None:
+        answer = self._answer
+        assert answer is not None
+        framing: BodyFraming | None
+        self._head = head
+        if self._to_head_request or head.status in (204, 304) or head.length_bytes == 0:
+            framing = None
+        elif head.chunked:
+            framing = ChunkedFraming()
+        elif head.length_bytes is not None:
+            framing = LengthFraming(head.length_bytes)
+        else:
+            framing = CloseFraming()
+        self.framing = framing
+        answer.begins(head, framing)
+        if framing is None:
+            self._finish(rest)
+        elif rest and self._answer is answer:
+            self.dataReceived(rest)
+
+    def _finish(self, excess: bytes) -> None:
+        answer, self._answer = self._answer, None
+        head, self._head = self._head, None
+        framing, self.framing = self.framing, None
+        if answer is None or head is None:
+            return
+        reusable = (
+            head.keep_alive
+            and not excess
+            and not self.outlet.blocked
+            and not self._closed
+            and not isinstance(framing, CloseFraming)
+        )
+        self.resume()
+        if reusable:
+            self.used = True
+            self._heard = False
+            self._deadline = self._pool.now() + IDLE_SECONDS
+            self._pool.give_back(self)
+        else:
+            self.abort()
+        answer.ended()
+
+    def _fail(self, error: GatewayError) -> None:
+        answer, self._answer = self._answer, None
+        self.framing = None
+        self.abort()
+        if answer is not None:
+            answer.failed(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection has ended.
+        """
+        self._closed = True
+        self._pool.forget(self)
+        framing, answer = self.framing, self._answer
+        if answer is None:
+            return
+        if framing is not None:
+            try:
+                framing.feed_eof()
+            except FramingError as error:
+                self._fail(EngineUnavailable(f"The engine's answer is not whole: {error}."))
+            else:
+                self._finish(b"")
+        else:
+            self._fail(EngineUnavailable("The engine closed the connection without an answer."))
+
+    def abort(self) -> None:
+        """
+        Close the connection at once; whoever waits for the answer is not told.
+        """
+        self._answer = self.framing = None
+        self._pool.forget(self)
+        transport = self.transport
+        if transport is not None and not self._closed:
+            self._closed = True
+            getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def pause(self) -> None:
+        """
+        Read no more until L{resume}: the client does not keep up.
+        """
+        if not self._paused and not self._closed and self.transport is not None:
+            self._paused = True
+            self.transport.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+
+    def resume(self) -> None:
+        """
+        Read on.
+        """
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self._heard = True
+            if not self._closed:
+                self.transport.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
+
+    def _drained(self) -> None:
+        """
+        The request got through; only its answer is waited for.
+        """
+
+    def check_deadline(self, now: float) -> None:
+        """
+        See L{twisted_llama.http.deadlines.Timed}.
+        """
+        if self._heard or self._paused:
+            self._heard = False
+            self._deadline = now + self._pool.silence_seconds
+        elif now >= self._deadline:
+            if self._answer is None:
+                self.abort()
+            else:
+                self._fail(EngineTimeout(self._pool.silence_seconds))
+
+
+class EnginePool:
+    """
+    The connections to one engine.
+
+    @ivar silence_seconds: the longest pause between two reads of an answer.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        connect_to: Callable[[], IStreamClientEndpoint],
+        deadlines: Deadlines,
+        silence_seconds: float,
+    ) -> None:
+        """
+        @param connect_to: where the engine is now; it bounds the time that
+            connecting takes.
+        """
+        self._connect_to = connect_to
+        self._factory = Factory.forProtocol(EngineConnection)
+        self._factory.noisy = False
+        self._factory.buildProtocol = lambda addr: EngineConnection(self)  # type: ignore[method-assign]
+        self.deadlines = deadlines
+        self.now = deadlines.clock.seconds
+        self.silence_seconds = silence_seconds
+        self._idle: deque[EngineConnection] = deque()
+
+    @property
+    def idle(self) -> int:
+        """
+        How many connections wait for the next exchange.
+        """
+        return len(self._idle)
+
+    def take(self) -> EngineConnection | None:
+        """
+        A connection that is open already, if there is one.
+        """
+        return self._idle.pop() if self._idle else None
+
+    def connect(self) -> Deferred[EngineConnection]:
+        """
+        Open a connection.
+
+        @return: fails with what the endpoint fails with.
+        """
+        return self._connect_to().connect(self._factory)
+
+    def give_back(self, connection: EngineConnection) -> None:
+        """
+        Keep a connection whose exchange has ended cleanly.
+        """
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def forget(self, connection: EngineConnection) -> None:
+        """
+        A connection is no longer to be used.
+        """
+        self.deadlines.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """
+        Close all connections that wait, as when the engine has gone.
+        """
+        while self._idle:
+            self._idle.pop().abort()

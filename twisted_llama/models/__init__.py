@@ -1,0 +1,3 @@
+"""
+Which models there are, and which engine runs each.
+"""

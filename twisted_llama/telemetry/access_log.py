@@ -1,0 +1,121 @@
+"""
+The access log: one line for every request that named a protected path.
+
+The line is made at once, when the exchange is finished, and handed to a
+L{writer.LogWriter}: that costs the reactor two microseconds, evenly.  Making the
+lines in the writer's thread would cost the same processor time, and would take
+the interpreter lock for milliseconds at a stretch from the reactor, just when
+tokens are waiting to be relayed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Final, Literal
+
+from .clean_text import percent_escaped, redacted
+from .endpoints import ENDPOINTS
+from .exchange import Exchange
+
+_KNOWN: Final[dict[bytes, str]] = {
+    word.encode("ascii"): word for word in (*ENDPOINTS, "GET", "POST", "HEAD", "OPTIONS", "DELETE")
+}
+_MILLISECONDS: Final = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(epoch_seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
+
+
+@lru_cache(maxsize=1024)
+def _key_word(key_id: str) -> str:
+    return percent_escaped(key_id.encode("utf-8", "backslashreplace"))
+
+
+def _timestamp(epoch_seconds: float) -> str:
+    milliseconds = int(epoch_seconds * 1000)
+    return _to_the_second(milliseconds // 1000) + _MILLISECONDS[milliseconds % 1000]
+
+
+def format_text(exchange: Exchange) -> str:
+    """
+    Make the line of C{LOG_FORMAT=text}: seven fields between C{" | "}, the time
+    (of the end) in UTC and the duration in whole milliseconds.
+
+    @return: the line, without its end.
+    """
+    duration = exchange.finished - exchange.started
+    path = exchange.path
+    method = exchange.method
+    line = (
+        f"{_timestamp(exchange.started_wall + duration)} | {_key_word(exchange.key_id)} | "
+        f"{_KNOWN.get(method) or percent_escaped(method)} "
+        f"{_KNOWN.get(path) or percent_escaped(path)} | {exchange.status} | "
+        f"{int(duration * 1000 + 0.5)} | {exchange.bytes_sent} | "
+        f"{percent_escaped(exchange.request_id)}"
+    )
+    # A key that was sent as a path or a request id is still a key.
+    return redacted(line) if "sk-" in line else line
+
+
+def format_json(exchange: Exchange) -> str:
+    """
+    Make the line of C{LOG_FORMAT=json}: an object with the time (of the end) in
+    UTC, durations in milliseconds, and C{null} for what is not known; C{tokens}
+    are the generated ones.
+
+    Words come from L{percent_escaped}, which leaves nothing that JSON would
+    have to escape.
+
+    @return: the line, without its end.
+    """
+    duration = exchange.finished - exchange.started
+    path = exchange.path
+    method = exchange.method
+    first_byte = exchange.first_byte_seconds
+    model = exchange.model
+    tokens = exchange.generated_tokens
+    line = (
+        f'{{"ts":"{_timestamp(exchange.started_wall + duration)}",'
+        f'"key_id":"{_key_word(exchange.key_id)}",'
+        f'"method":"{_KNOWN.get(method) or percent_escaped(method)}",'
+        f'"path":"{_KNOWN.get(path) or percent_escaped(path)}",'
+        f'"status":{exchange.status},'
+        f'"duration_ms":{duration * 1000:.1f},'
+        f'"bytes":{exchange.bytes_sent},'
+        f'"request_id":"{percent_escaped(exchange.request_id)}",'
+        f'"queue_ms":{exchange.queue_seconds * 1000:.1f},'
+        f'"first_byte_ms":{"null" if first_byte is None else f"{first_byte * 1000:.1f}"},'
+        f'"model":{"null" if model is None else encode_basestring_ascii(model)},'
+        f'"tokens":{"null" if tokens is None else tokens}}}'
+    )
+    return redacted(line) if "sk-" in line else line
+
+
+class AccessLog:
+    """
+    Write a line for every finished exchange with a protected path.
+
+    @param put: takes one line, at once: L{writer.LogWriter.put}.  C{None} if
+        there is nowhere to write; then no line is even made.
+    @param log_format: which of the two forms.
+    """
+
+    def __init__(
+        self, put: Callable[[str], None] | None, log_format: Literal["text", "json"] = "text"
+    ) -> None:
+        self._put = put
+        self._format = format_json if log_format == "json" else format_text
+
+    def observe(self, exchange: Exchange) -> None:
+        """
+        Log a finished exchange.  Those with a public path, or too broken to
+        name one, are left out.
+        """
+        if self._put is None or exchange.public or not exchange.named_path:
+            return
+        self._put(self._format(exchange))
