@@ -71,16 +71,21 @@ $(VENV)/bin/pip:
 	@sh .ci/make-venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml | $(VENV)/bin/pip
-	$(PIP) install --quiet -e '.[embedded]'
+	@echo "Installing the gateway and its engine into $(VENV) ..."
+	@$(PIP) install --quiet -e '.[embedded]'
+	@sh .ci/embedded-engine $(PY)
 	@$(REFRESH_PLUGINS)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
-	$(PIP) install --quiet -e '.[embedded,redis,test,lint]'
+	@echo "Installing everything for tests and checks into $(VENV) ..."
+	@$(PIP) install --quiet -e '.[embedded,redis,test,lint]'
+	@sh .ci/embedded-engine $(PY)
 	@$(REFRESH_PLUGINS)
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/pip
-	$(PIP) install --quiet -e '.[docs]'
+	@echo "Installing what builds the site into $(VENV) ..."
+	@$(PIP) install --quiet -e '.[docs]'
 	@$(REFRESH_PLUGINS)
 	@touch $@

@@ -74,10 +74,7 @@ class Bench:
         """
         cases = [case for case in work.cases if case.target in self.targets]
         measured = Measured(work, {case.label: [] for case in cases})
-        if (
-            not any(case.target == "gateway" for case in cases)
-            and len({case.target for case in work.cases}) == 1
-        ):
+        if not cases:
             return measured
         folder = self.directory / work.name
         folder.mkdir(parents=True)
@@ -85,7 +82,7 @@ class Bench:
         running: dict[tuple[str, Variant], Program] = {}
         try:
             for number in range(1 if work.idle else rounds):
-                turn = number % len(cases) if cases else 0
+                turn = number % len(cases)
                 for case in cases[turn:] + cases[:turn]:
                     if case.label in measured.failures:
                         continue

@@ -44,7 +44,7 @@ class Alive(Resource):
     isLeaf = True
     reads_own_body = True
 
-    def render(self, request: HealthRequest) -> bytes:  # type: ignore[override]
+    def render(self, request: HealthRequest) -> bytes:
         """
         Answer C{GET} and C{HEAD}.
 

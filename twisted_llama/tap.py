@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService, Service
 from twisted.python import usage
@@ -39,14 +39,14 @@ class Plainspoken(Service):
         """
         See C{IService.startService}.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._start(self._service.startService)
 
     def stopService(self) -> object:
         """
         See C{IService.stopService}.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         return self._service.stopService()
 
     def _start(self, start: Callable[[], object]) -> None:
@@ -66,8 +66,8 @@ class Options(usage.Options):
         "A gateway in front of llama.cpp's llama-server. It is set up by environment variables "
         "or a YAML file; 'llama-gateway config show' lists them."
     )
-    optFlags = [["check", None, "Check the settings, say what is wrong, and exit."]]
-    optParameters = [
+    optFlags: ClassVar = [["check", None, "Check the settings, say what is wrong, and exit."]]
+    optParameters: ClassVar = [
         ["config", "c", None, "YAML file with settings (GATEWAY_CONFIG)."],
         ["auth", None, None, "What checks keys, such as keyfile:PATH (see --help-auth-kinds)."],
     ]
@@ -106,9 +106,7 @@ def _make_service(options: Options) -> IService:
         top = LoggedMultiService(None)
     else:
         writer = LogWriter(MonotonicTime(reactor), sink, "the gateway's log")
-        top = LoggedMultiService(
-            make_observer(writer.put, settings.log_format, settings.log_level)
-        )
+        top = LoggedMultiService(make_observer(writer.put, settings.log_format, settings.log_level))
         writer.setServiceParent(top)
     gateway: IService
     if settings.debug_shell:

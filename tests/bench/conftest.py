@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import Require
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

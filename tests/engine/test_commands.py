@@ -80,13 +80,11 @@ def test_environment_keeps_what_drives_engines() -> None:
     And nothing that might be a secret, whatever its prefix.
     """
     kept = {"PATH": "a", "HOME": "b", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C", "GGML_X": "1"}
-    dropped = {
-        name: "secret"
-        for name in (
-            *("AUTH_KEYS_FILE", "BACKEND_API_KEY", "REDIS_URL", "HF_TOKEN", "X_SECRET", "OTHER"),
-            *("CUDA_API_KEY", "NVIDIA_TOKEN", "LC_PASSWORD", "LLAMA_ARG_HOST"),
-        )
-    }
+    secret_names = (
+        *("AUTH_KEYS_FILE", "BACKEND_API_KEY", "REDIS_URL", "HF_TOKEN", "X_SECRET", "OTHER"),
+        *("CUDA_API_KEY", "NVIDIA_TOKEN", "LC_PASSWORD", "LLAMA_ARG_HOST"),
+    )
+    dropped = dict.fromkeys(secret_names, "secret")
     assert engine_environment({**kept, **dropped}) == kept
 
 

@@ -93,14 +93,15 @@ def test_a_silent_engine() -> None:
     A question is given up after HEALTH_TIMEOUT, and never asked twice at once;
     stopping gives up the one that is under way.
     """
-    engine, agent, clock, _ = engine_and_agent()
     waiting: list[Deferred[FakeResponse]] = []
 
-    def never(*_: object, **__: object) -> Deferred[FakeResponse]:
-        waiting.append(Deferred())
-        return waiting[-1]
+    class SilentAgent(FakeAgent):
+        def request(self, *_: object, **__: object) -> Deferred[FakeResponse]:
+            waiting.append(Deferred())
+            return waiting[-1]
 
-    agent.request = never  # type: ignore[method-assign]  # a silent engine
+    clock = Clock()
+    engine = ExternalEngine(SPEC, clock, agent=SilentAgent())  # type: ignore[arg-type]  # a fake
     engine.startService()
     engine.retry()
     engine._poll()

@@ -122,7 +122,7 @@ def test_external_needs_nothing_here(world: tuple[FakeSettings, Surroundings, Pa
     """
     No model and no program; its key is not shown.
     """
-    settings, surroundings, _ = world
+    _, surroundings, _ = world
     spec = resolve(FakeSettings(engine="external"), surroundings)
     assert (spec.kind, spec.host, spec.api_key, spec.model_path) == (
         *("external", "10.0.0.1"),

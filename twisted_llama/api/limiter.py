@@ -94,7 +94,5 @@ class Limiter:
             go_duration(decision.reset_seconds).encode("ascii"),
         )
         if not decision.allowed:
-            raise RateLimited(
-                decision.limit, decision.retry_after_seconds, decision.reset_seconds
-            )
+            raise RateLimited(decision.limit, decision.retry_after_seconds, decision.reset_seconds)
         return Acceptance(self._limits, principal.key_id, decision)

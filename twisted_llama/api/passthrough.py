@@ -5,7 +5,6 @@ Relayed paths: from an accepted key to the last byte of the engine's answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,6 +12,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from twisted_llama.admission.gate import Gate
+from twisted_llama.admission.ticket import Ticket
 from twisted_llama.api.errors import note_error
 from twisted_llama.api.limiter import Limiter
 from twisted_llama.api.request import ApiRequest
@@ -23,30 +24,6 @@ from twisted_llama.http.relay import Relay
 from twisted_llama.http.upstream import EngineConnection, EnginePool
 
 _CHEAP = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-
-
-class Ticket(Protocol):
-    """
-    Permission to occupy the engine.
-    """
-
-    waited_seconds: float
-
-    def release(self) -> None:
-        """
-        Give the slot to the next one.
-        """
-
-
-class Gate(Protocol):
-    """
-    Who gives permission.
-    """
-
-    def admit(self, key_id: str) -> Ticket | Deferred[Ticket]:
-        """
-        Ask for a slot.
-        """
 
 
 @frozen
@@ -91,7 +68,7 @@ class Passthrough(Resource):
         self._running = running
         self._now = now
 
-    def render(self, request: ApiRequest) -> int:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> int:
         """
         Begin to serve.
         """
@@ -216,9 +193,7 @@ class Passthrough(Resource):
             exchange.generated_tokens = usage.generated_tokens
             exchange.generation_seconds = usage.generation_seconds
 
-    def _engine_head(
-        self, request: ApiRequest, engine: ServedEngine, body: list[bytes]
-    ) -> bytes:
+    def _engine_head(self, request: ApiRequest, engine: ServedEngine, body: list[bytes]) -> bytes:
         """
         The head of the request to the engine.
         """

@@ -33,7 +33,7 @@ class ReloadPage(Resource):
         self._limiter = limiter
         self._reload = reload
 
-    def render(self, request: ApiRequest) -> int:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> int:
         """
         Reload.
 

@@ -6,7 +6,7 @@ the engine nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ class Page(Resource):
     isLeaf = True
     reads_own_body = True
 
-    def render(self, request: ApiRequest) -> bytes:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> bytes:
         """
         Answer C{GET} and C{HEAD}.
 
@@ -205,7 +205,7 @@ class Figures(Protocol):
     What the metrics page shows.
     """
 
-    def render_json(self) -> dict[str, Any]:
+    def render_json(self) -> Mapping[str, object]:
         """
         The figures as one JSON object.
         """
@@ -215,7 +215,7 @@ class Figures(Protocol):
         The figures in Prometheus' text format, or OpenMetrics'.
         """
 
-    def content_type(self, openmetrics: bool) -> str:
+    def content_type(self, openmetrics: bool) -> bytes:
         """
         The media type of L{render_prometheus}.
         """
@@ -237,9 +237,7 @@ class MetricsPage(Page):
         accept = request.head.first.get(b"accept", b"").lower()
         openmetrics = b"application/openmetrics-text" in accept
         if openmetrics or b"text/plain" in accept:
-            request.setHeader(
-                b"Content-Type", self._figures.content_type(openmetrics).encode("ascii")
-            )
+            request.setHeader(b"Content-Type", self._figures.content_type(openmetrics))
             return self._figures.render_prometheus(openmetrics)
         request.setHeader(b"Content-Type", b"application/json")
         return json.dumps(self._figures.render_json()).encode("ascii")

@@ -34,7 +34,7 @@ class Root(Resource):
         self._guard = guard
         self._preflight = preflight
 
-    def getChildWithDefault(self, path: bytes, request: ApiRequest) -> IResource:  # type: ignore[override]
+    def getChildWithDefault(self, path: bytes, request: ApiRequest) -> IResource:
         """
         See C{IResource.getChildWithDefault}.  The whole path decides, not its
         first segment: C{/ping/x} is not C{/ping}.
@@ -64,7 +64,7 @@ class Preflight(Resource):
     isLeaf = True
     reads_own_body = True
 
-    def render(self, request: ApiRequest) -> int:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> int:
         """
         Answer.
         """
@@ -93,13 +93,11 @@ class ProtectedTree(Resource):
         }
         self._extra_prefixes = extra_prefixes
 
-    def getChild(self, path: bytes, request: ApiRequest) -> IResource:  # type: ignore[override]
+    def getChild(self, path: bytes, request: ApiRequest) -> IResource:
         """
         See C{IResource.getChildWithDefault}.
         """
-        return self._by_destination[
-            destination(request.method, request.path, self._extra_prefixes)
-        ]
+        return self._by_destination[destination(request.method, request.path, self._extra_prefixes)]
 
 
 class NothingHere(Resource):
@@ -110,7 +108,7 @@ class NothingHere(Resource):
     isLeaf = True
     reads_own_body = True
 
-    def render(self, request: ApiRequest) -> bytes:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> bytes:
         """
         Refuse.
 

@@ -21,7 +21,6 @@ from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.settings import LoadedSettings, effective
 from twisted_llama.telemetry.clean_text import MASK, redacted
 
-
 #: What the names of variables with secrets have in them.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|REDIS_URL|AUTH$", re.IGNORECASE)
 
@@ -54,9 +53,7 @@ class DebugShell(Service):
         )
         self._deadlines = Deadlines(MonotonicTime(reactor))
         site = make_health_site(self._deadlines, time.time)
-        self._listener = Listener(
-            reactor, description, site, f"PORT_HEALTH={settings.port_health}"
-        )
+        self._listener = Listener(reactor, description, site, f"PORT_HEALTH={settings.port_health}")
 
     def privilegedStartService(self) -> None:
         """
@@ -68,11 +65,9 @@ class DebugShell(Service):
         """
         Show everything.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         for name, shown, source in effective(self._loaded):
-            self.log.info(
-                "{name} = {shown} ({source})", name=name, shown=shown, source=source
-            )
+            self.log.info("{name} = {shown} ({source})", name=name, shown=shown, source=source)
         for name, shown in masked_environment(self._environ):
             self.log.info("environment: {name}={shown}", name=name, shown=shown)
         self.log.info("DEBUG_SHELL=true: the engine is not started; waiting")
@@ -84,6 +79,6 @@ class DebugShell(Service):
         """
         Close the health port.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         self._deadlines.stop()
         return self._listener.stopService()

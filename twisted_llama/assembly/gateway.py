@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -82,7 +81,7 @@ class GatewayService(Service):
         """
         Start everything else.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         graph = self.graph
         for writer in graph.writers:
             writer.startService()
@@ -198,7 +197,7 @@ class GatewayService(Service):
         """
         End everything, in order.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         self._stopping = True
         return Deferred.fromCoroutine(self._stop())
 
@@ -232,14 +231,12 @@ class GatewayService(Service):
         """
         if event.called:
             return
-        self._waiting = deferLater(self._reactor, seconds, event.cancel)
-        self._waiting.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        limit = self._reactor.callLater(seconds, event.cancel)
         try:
             await event
         except CancelledError:
-            pass
-        finally:
-            self._waiting.cancel()
+            return
+        limit.cancel()
 
     def _cut_short(self) -> None:
         """

@@ -12,9 +12,7 @@ from typing import Any
 from attrs import define
 from twisted.application.service import IService
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.portal import Portal
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory
 from twisted.web.resource import IResource
 
 from twisted_llama.admission.gate import Gate
@@ -32,7 +30,7 @@ from twisted_llama.assembly.engine_link import Engine, EngineLink
 from twisted_llama.assembly.listener import Listener, tcp_description
 from twisted_llama.assembly.monotonic import MonotonicTime
 from twisted_llama.auth.checkers import KeyfileChecker
-from twisted_llama.auth.realm import GatewayRealm
+from twisted_llama.auth.login import login_by
 from twisted_llama.auth.selection import make_checker
 from twisted_llama.engine.external import ExternalEngine
 from twisted_llama.engine.resolution import resolve_engine
@@ -168,9 +166,9 @@ def build_graph(
             writers.append(LogWriter(clock, server_sink, "engine log"))
             engine.on_output(writers[-1].put)
 
-    def connect_to() -> IStreamClientEndpoint:
+    def connect_to(factory: ClientFactory) -> None:
         host, port = engine.address
-        return HostnameEndpoint(reactor, host, port, timeout=settings.backend_connect_timeout)
+        reactor.connectTCP(host, port, factory, timeout=settings.backend_connect_timeout)
 
     pool = EnginePool(connect_to, deadlines, settings.request_timeout)
     gate = Gate(
@@ -217,7 +215,7 @@ def build_graph(
     served = ServedEngine(gate, pool, link.answers_now, link.identity)
     registry = Registry({spec.model_name or spec.kind: served})
     cors = Cors(settings.cors_origins)
-    portal = None if checker is None else Portal(GatewayRealm(), [checker])
+    login = None if checker is None else login_by(checker)
     protected = ProtectedTree(
         Passthrough(registry.pick, limiter, running, clock.seconds),
         ReloadPage(limiter, reload),
@@ -225,7 +223,7 @@ def build_graph(
     )
     metrics_page: IResource = MetricsPage(metrics)
     if settings.metrics_auth_enabled:
-        metrics_page = Guard(metrics_page, portal)
+        metrics_page = Guard(metrics_page, login)
     root = Root(
         {
             b"/ping": PingPage(),
@@ -233,7 +231,7 @@ def build_graph(
             b"/ready": ReadyPage(health),
             b"/metrics": metrics_page,
         },
-        Guard(protected, portal),
+        Guard(protected, login),
         Preflight() if cors.enabled else None,
     )
     watcher = RequestWatcher(
@@ -258,12 +256,22 @@ def build_graph(
         site=site,
         health_site=health_site,
         health_listener=_listener(
-            reactor, settings.health_endpoint, "HEALTH_ENDPOINT", "PORT_HEALTH",
-            settings.host, settings.port_health, health_site,
+            reactor,
+            settings.health_endpoint,
+            "HEALTH_ENDPOINT",
+            "PORT_HEALTH",
+            settings.host,
+            settings.port_health,
+            health_site,
         ),
         gateway_listener=_listener(
-            reactor, settings.gateway_endpoint, "GATEWAY_ENDPOINT", "PORT",
-            settings.host, settings.port, site,
+            reactor,
+            settings.gateway_endpoint,
+            "GATEWAY_ENDPOINT",
+            "PORT",
+            settings.host,
+            settings.port,
+            site,
         ),
         checker=checker,
         log_directory=log_directory,

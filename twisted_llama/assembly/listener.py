@@ -8,8 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,7 +39,9 @@ class Listener(Service):
     log = Logger()
     port: IListeningPort | None = None
 
-    def __init__(self, reactor: object, description: str, factory: Factory, setting: str) -> None:
+    def __init__(
+        self, reactor: object, description: str, factory: IProtocolFactory, setting: str
+    ) -> None:
         """
         @param description: a server endpoint's.
         @param setting: name and value of what asked for it, for messages.
@@ -76,7 +77,9 @@ class Listener(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.port = port
-        self.log.info("{setting}: listening on {address}", setting=self._setting, address=self.where)
+        self.log.info(
+            "{setting}: listening on {address}", setting=self._setting, address=self.where
+        )
 
     @property
     def where(self) -> str:
@@ -93,7 +96,7 @@ class Listener(Service):
         """
         Listen no more.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         port, self.port = self.port, None
         stopping = None if port is None else port.stopListening()
         return stopping if isinstance(stopping, Deferred) else succeed(None)

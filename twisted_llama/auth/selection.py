@@ -25,7 +25,7 @@ def make_checker(description: str) -> ICredentialsChecker:
     """
     kind = description.partition(":")[0]
     try:
-        checker: object = makeChecker(description)  # type: ignore[no-untyped-call]  # Twisted's
+        checker: object = makeChecker(description)
     except InvalidAuthType:
         raise StartupError(
             f"--auth {kind}: there is no such kind of checker. Known are: {known_kinds()}."
@@ -51,7 +51,7 @@ def known_kinds() -> str:
     """
     kinds = {
         str(factory.authType)
-        for factory in findCheckerFactories()  # type: ignore[no-untyped-call]  # Twisted's
+        for factory in findCheckerFactories()
         if _takes_api_keys(factory.credentialInterfaces)
     }
     return ", ".join(sorted(kinds)) or "none (is the twisted/plugins directory installed?)"

@@ -73,7 +73,7 @@ class KeyfileWatch(Service):
         """
         Begin to look.  What the file holds now is for C{checker.load()}.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._seen = self._checker.stamp
         self._look_in(self._poll_seconds)
 
@@ -81,7 +81,7 @@ class KeyfileWatch(Service):
         """
         Look no more; a reading that is under way is not taken into force.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         self._forget_next_look()
 
     def _look_in(self, seconds: float) -> None:

@@ -211,9 +211,9 @@ def run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
         return 1
 
     async def measure(reactor: Any) -> None:
-        pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = what.concurrency
-        agent = Agent(  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        agent = Agent(
             reactor, connectTimeout=_CONNECT_TIMEOUT_SECONDS, pool=pool
         )
         client = HTTPClient(agent)
@@ -227,7 +227,7 @@ def run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
             where = printable(_without_password(what.root))
             print(f"llama-gateway: {where}/models: {failed.kind}. {_cure(failed.kind)}", file=err)
         finally:
-            await pool.closeCachedConnections()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+            await pool.closeCachedConnections()
 
     # What react's exit status says is whether the measuring ended; whether the server
     # answered is decided below.

@@ -10,23 +10,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import frozen
 from treq import collect
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
     DNSLookupError,
-    TimeoutError,
 )
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
@@ -269,18 +274,22 @@ class StreamTimer:
 
     async def _within_time(self, asking: Coroutine[Deferred[Any], Any, _T]) -> _T:
         pending = Deferred.fromCoroutine(asking)
-        pending.addTimeout(self._timeout_seconds, self._clock)
+        # Whatever a cancelled request turns into, it is because of the time.
+        pending.addTimeout(self._timeout_seconds, self._clock, onTimeoutCancel=_timed_out)
         try:
             return await pending
-        except (TimeoutError, CancelledError) as error:
-            raise RequestFailed("timed out") from error
         except ConnectionRefusedError as error:
             raise RequestFailed("connection refused") from error
         except DNSLookupError as error:
             raise RequestFailed("host not found") from error
         except ConnectError as error:
             raise RequestFailed("cannot connect") from error
-        except (ResponseNeverReceived, ResponseFailed) as error:
+        except (
+            RequestGenerationFailed,
+            RequestTransmissionFailed,
+            ResponseNeverReceived,
+            ResponseFailed,
+        ) as error:
             raise RequestFailed("connection lost") from error
 
     async def _listed_models(self) -> object:
@@ -320,10 +329,14 @@ class StreamTimer:
         return Timings(times[0] - asked, gaps, ended - asked, events.tokens)
 
 
+def _timed_out(result: object, after_seconds: float) -> NoReturn:
+    raise RequestFailed("timed out")
+
+
 def _check_status(response: IResponse) -> None:
     if response.code != 200:
         # Nobody will read this body: without a reader its connection would stay open.
-        response.deliverBody(_Unread())  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        response.deliverBody(_Unread())
         raise RequestFailed(f"status {response.code}")
 
 

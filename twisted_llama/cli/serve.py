@@ -30,5 +30,5 @@ def run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
         sys.argv += ["--config", args.config]
     if args.auth is not None:
         sys.argv += ["--auth", args.auth]
-    twistd.run()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+    twistd.run()
     return 0

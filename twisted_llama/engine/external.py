@@ -137,7 +137,7 @@ class ExternalEngine(Service):
         """
         Begin to ask.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._publish(evolve(self._status, state="starting", reason="it was not asked yet."))
         self._polling.start(POLL_SECONDS, now=True)
 
@@ -145,7 +145,7 @@ class ExternalEngine(Service):
         """
         Stop asking.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         if self._polling.running:
             self._polling.stop()
         if self._current is not None:

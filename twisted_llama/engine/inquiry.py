@@ -86,7 +86,7 @@ def _collect(response: IResponse) -> Deferred[bytes]:
     protocol: _BoundedBody
     finished: Deferred[bytes] = Deferred(lambda _: protocol.give_up())
     protocol = _BoundedBody(finished)
-    response.deliverBody(protocol)  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+    response.deliverBody(protocol)
     return finished
 
 
@@ -111,10 +111,10 @@ class HttpInquiry:
         timeout_seconds: float,
     ) -> None:
         host, port = address
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
         self._agent = agent
         self._clock = clock
-        self._origin = f"http://{authority}".encode("idna" if not host.isascii() else "ascii")
+        self._origin = f"http://{name}:{port}".encode("ascii")
         self._key = key
         self._timeout_seconds = timeout_seconds
 
@@ -216,5 +216,5 @@ def single_use_agent(reactor: object, connect_timeout_seconds: float) -> IAgent:
     return make_agent(
         reactor,
         connectTimeout=connect_timeout_seconds,
-        pool=_QuietPool(reactor, persistent=False),  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        pool=_QuietPool(reactor, persistent=False),
     )

@@ -129,7 +129,7 @@ class MockResource(Resource):
     def __init__(
         self, shape: MockShape, clock: IReactorTime, wall_clock: Callable[[], float]
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().__init__()
         self._shape = shape
         self._clock = clock
         self._wall_clock = wall_clock
@@ -281,7 +281,7 @@ def main(argv: Sequence[str]) -> int:
     reactor: Any = found
     try:
         shape = parse_shape(argv)
-        site = Site(MockResource(shape, reactor, time.time))  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        site = Site(MockResource(shape, reactor, time.time))
         reactor.listenTCP(shape.port, site, interface=shape.host)
     except (OSError, CannotListenError) as problem:
         sys.stderr.write(f"error: {problem}\n")

@@ -156,7 +156,7 @@ class EngineSupervisor(Service):
         """
         if self._key_file is None:
             self._key_file = KeyFile.create(self._key_parents)
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._lifecycle.start()
 
     def stopService(self) -> Deferred[None]:
@@ -165,7 +165,7 @@ class EngineSupervisor(Service):
 
         @return: fires when its process is gone and its key file removed.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         stopped: Deferred[None] = Deferred()
         self._stop_waiters.append(stopped)
         self._lifecycle.stop()

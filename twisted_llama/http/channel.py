@@ -279,9 +279,10 @@ class GatewayChannel(Protocol):
         if payload and self._request is not None:
             pieces.append(payload)
         if not framing.finished:
-            self._deadline = min(
-                self._now(), self._body_since + self._received_bytes / BODY_BYTES_PER_SECOND
-            ) + self._limits.body_timeout_seconds
+            self._deadline = (
+                min(self._now(), self._body_since + self._received_bytes / BODY_BYTES_PER_SECOND)
+                + self._limits.body_timeout_seconds
+            )
             return
         self._input = framing.excess
         self._framing = self._pieces = None

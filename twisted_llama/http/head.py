@@ -150,9 +150,7 @@ def parse_request_head(head: bytes) -> RequestHead:
     )
 
 
-def _request_length(
-    fields: list[Field], first: dict[bytes, bytes], version: bytes
-) -> int | None:
+def _request_length(fields: list[Field], first: dict[bytes, bytes], version: bytes) -> int | None:
     """
     The length of the body in bytes, C{None} for a chunked one.
     """
@@ -269,7 +267,9 @@ def parse_response_head(head: bytes) -> ResponseHead:
     codings = [value for key, _, value in fields if key == b"transfer-encoding"]
     lengths = [value for key, _, value in fields if key == b"content-length"]
     if codings and (lengths or line[1] == b"0" or [c.lower() for c in codings] != [b"chunked"]):
-        raise EngineUnavailable("The engine's answer has a Transfer-Encoding that is not 'chunked'.")
+        raise EngineUnavailable(
+            "The engine's answer has a Transfer-Encoding that is not 'chunked'."
+        )
     if lengths and (len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
         raise EngineUnavailable("The engine's answer has an unclear Content-Length.")
     status_line = line[0]

@@ -89,7 +89,9 @@ def client_response_lines(head: ResponseHead) -> bytes:
     """
     dropped = _NOT_FOR_CLIENT | _named_by_connection(head.fields)
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % (name, value) for key, name, value in head.fields if key not in dropped]
+    lines += [
+        b"%b: %b\r\n" % (name, value) for key, name, value in head.fields if key not in dropped
+    ]
     if head.event_stream:
         lines.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(lines)

@@ -70,12 +70,18 @@ class GatewayRequest(Request):
         Find the resource and render it.
         """
         self.site = self.channel.site
-        self.prepath = []
-        self.postpath = self.path[1:].split(b"/")
+        self.begin_traversal()
         try:
             self.render_with(self.site.getResourceFor(self))
         except Exception:
             self.processingFailed(Failure())
+
+    def begin_traversal(self) -> None:
+        """
+        Stand at the root of a tree, with the whole path to go.
+        """
+        self.prepath = []
+        self.postpath = self.path[1:].split(b"/")
 
     def render_with(self, resource: IResource) -> None:
         """
@@ -91,17 +97,13 @@ class GatewayRequest(Request):
         body = self.read_body()
         if isinstance(body, Deferred):
             body.addCallback(self._render_with_content, resource)
-            body.addErrback(self._failed_while_reading)
+            body.addErrback(self.processingFailed)
         else:
             self._render_with_content(body, resource)
 
     def _render_with_content(self, body: list[bytes], resource: IResource) -> None:
         self.content = BytesIO(b"".join(body))
         self.render(resource)
-
-    def _failed_while_reading(self, failure: Failure) -> None:
-        if self.channel is not None:
-            self.processingFailed(failure)
 
     def read_body(self) -> list[bytes] | Deferred[list[bytes]]:
         """
@@ -119,6 +121,9 @@ class GatewayRequest(Request):
         """
         Answer with an error; what is not the client's doing is logged.
         """
+        if self.channel is None:
+            # The client has left; there is nobody to tell.
+            return
         error = reason.value
         if not isinstance(error, GatewayError):
             self.log.failure(

@@ -5,7 +5,7 @@ The factory of the gateway's channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
@@ -52,17 +52,20 @@ class ErrorAnswer:
     close: bool
 
 
-class Watcher(Protocol):
+RequestT = TypeVar("RequestT", bound=GatewayRequest, contravariant=True)
+
+
+class Watcher(Protocol[RequestT]):
     """
     What the rest of the gateway does with requests as they come and go.
     """
 
-    def begun(self, request: GatewayRequest) -> None:
+    def begun(self, request: RequestT) -> None:
         """
         A request's head is there; its resource is looked for next.
         """
 
-    def finished(self, request: GatewayRequest, whole: bool) -> None:
+    def finished(self, request: RequestT, whole: bool) -> None:
         """
         A request is over.
 
@@ -74,7 +77,7 @@ class Watcher(Protocol):
         A client sent what is no request, and got an error.
         """
 
-    def render_error(self, request: GatewayRequest | None, error: BaseException) -> ErrorAnswer:
+    def render_error(self, request: RequestT | None, error: BaseException) -> ErrorAnswer:
         """
         Put an error into the product's own form.
         """
@@ -94,7 +97,7 @@ class GatewaySite(Site):
     def __init__(
         self,
         resource: IResource,
-        watcher: Watcher,
+        watcher: Watcher[Any],
         limits: ClientLimits,
         deadlines: Deadlines,
         wall_clock: Callable[[], float],
@@ -123,9 +126,8 @@ class GatewaySite(Site):
         """
         host = getattr(addr, "host", "")
         count = self._open.get(host, 0)
-        if (
-            len(self.channels) >= self.limits.max_connections
-            or (host and count >= self.limits.max_connections_per_address)
+        if len(self.channels) >= self.limits.max_connections or (
+            host and count >= self.limits.max_connections_per_address
         ):
             return None
         self._open[host] = count + 1

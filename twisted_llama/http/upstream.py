@@ -11,8 +11,8 @@ from math import inf
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IConnector
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -81,8 +81,14 @@ class EngineConnection(Protocol):
     outlet: Outlet
     used = False
 
-    def __init__(self, pool: EnginePool) -> None:
+    def __init__(
+        self, pool: EnginePool, connected: Deferred[EngineConnection] | None = None
+    ) -> None:
+        """
+        @param connected: fired with this connection once it is open.
+        """
         self._pool = pool
+        self._connected = connected
         self._answer: Answer | None = None
         self.framing: BodyFraming | None = None
         self._buffer = b""
@@ -102,6 +108,9 @@ class EngineConnection(Protocol):
             self.transport.setTcpNoDelay(True)
         self.outlet = make_outlet(self.transport, self._drained)
         self._pool.deadlines.add(self)
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected.callback(self)
 
     def ask(self, head: bytes, body: list[bytes], to_head_request: bool, answer: Answer) -> None:
         """
@@ -285,6 +294,42 @@ class EngineConnection(Protocol):
                 self._fail(EngineTimeout(self._pool.silence_seconds))
 
 
+class _Attempt(ClientFactory):
+    """
+    One attempt to connect.
+    """
+
+    noisy = False
+
+    def __init__(self, pool: EnginePool) -> None:
+        self._pool = pool
+        self._connector: IConnector | None = None
+        self.connected: Deferred[EngineConnection] = Deferred(self._give_up)
+
+    def _give_up(self, _: Deferred[EngineConnection]) -> None:
+        if self._connector is not None:
+            self._connector.stopConnecting()
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        """
+        The attempt can be given up from now on.
+        """
+        self._connector = connector
+
+    def buildProtocol(self, addr: object) -> EngineConnection:
+        """
+        The engine has accepted.
+        """
+        return EngineConnection(self._pool, self.connected)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """
+        The engine cannot be reached, or the attempt was given up.
+        """
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+
 class EnginePool:
     """
     The connections to one engine.
@@ -296,18 +341,17 @@ class EnginePool:
 
     def __init__(
         self,
-        connect_to: Callable[[], IStreamClientEndpoint],
+        connect_to: Callable[[ClientFactory], object],
         deadlines: Deadlines,
         silence_seconds: float,
     ) -> None:
         """
-        @param connect_to: where the engine is now; it bounds the time that
-            connecting takes.
+        @param connect_to: connects a factory to where the engine is now, and
+            bounds the time that takes: C{reactor.connectTCP} with its other
+            arguments given.  Not an endpoint: those put a protocol of their
+            own between the socket and ours, which every read passes.
         """
         self._connect_to = connect_to
-        self._factory = Factory.forProtocol(EngineConnection)
-        self._factory.noisy = False
-        self._factory.buildProtocol = lambda addr: EngineConnection(self)  # type: ignore[method-assign]
         self.deadlines = deadlines
         self.now = deadlines.clock.seconds
         self.silence_seconds = silence_seconds
@@ -330,9 +374,11 @@ class EnginePool:
         """
         Open a connection.
 
-        @return: fails with what the endpoint fails with.
+        @return: fails with why that was not possible.
         """
-        return self._connect_to().connect(self._factory)
+        attempt = _Attempt(self)
+        self._connect_to(attempt)
+        return attempt.connected
 
     def give_back(self, connection: EngineConnection) -> None:
         """
