@@ -51,7 +51,12 @@ def make_panels(results: Sequence[Measured]) -> list[Panel]:
     for work, metric, title in PANELS:
         if work not in by_name:
             continue
-        values = ((k, median(v, metric)) for k, v in by_name[work].samples.items())
+        values = (
+            (label, median(samples, metric))
+            for label, samples in by_name[work].samples.items()
+            # Without a gateway the CPU time is the engine's, which is no gateway's price.
+            if not (label == "direct" and metric.startswith("cpu_"))
+        )
         bars = tuple((label, value) for label, value in values if value is not None)
         if bars:
             panels.append(Panel(title, bars))

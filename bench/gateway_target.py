@@ -93,7 +93,7 @@ class Directly(Peer):
     """
 
     name = "direct"
-    notes = "the load generator asks the engine itself: what is left when there is no gateway"
+    notes = "no gateway: the load generator asks the engine itself; CPU is the engine's own"
 
     def version(self) -> str | None:
         return "engine stand-in"

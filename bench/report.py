@@ -24,6 +24,7 @@ _UNITS = {
     "total_ms.p99": "total p99, ms",
     "first_ms.p50": "first p50, ms",
     "first_ms.p99": "first p99, ms",
+    "gap_ms.p50": "gap p50, ms",
     "delay_ms.p99": "a token under way p99, ms",
     "all_bad": "not ok",
     "all_ok": "ok",

@@ -118,7 +118,8 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
     small = ("--clients", "32", *window)
     paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *window)
     rushed = ("--clients", "16", "--stream", "--interval-us", "0", "--tokens", "500", *window)
-    a_second = ("--interval-us", "1000000", "--tokens", "100000", "--seconds", f"{scale.seconds:g}")
+    a_second = ("--interval-us", "1000000", "--tokens", "100000")
+    held = (*a_second, "--seconds", f"{scale.seconds:g}")
     return [
         Work(
             "idle",
@@ -160,7 +161,7 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
             "hold",
             f"{scale.held:,} open streams, a token a second",
             _beside(
-                ("--hold", "--clients", str(scale.held), "--ramp", "2", *a_second),
+                ("--hold", "--clients", str(scale.held), "--ramp", "2", *held),
                 FAST_PEERS,
                 direct=False,
             ),
@@ -190,13 +191,13 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
                     f"{n} streams",
                     "gateway",
                     (
-                        *("--clients", str(n), "--stream", "--tokens", "50", "--ramp", "1"),
-                        *("--interval-us", str(n * 200), *window),
+                        *("--hold", "--clients", str(n), "--tokens", "100000", "--ramp", "1"),
+                        *("--interval-us", str(n * 200), "--seconds", f"{scale.seconds:g}"),
                     ),
                 )
                 for n in (100, 1000)
             ),
-            PER_TOKEN,
+            ("cpu_us_per_token", "tokens_per_s", "gap_ms.p50", "delay_ms.p99", "lost"),
             (
                 Figure(
                     "CPU per token, 1,000 to 100",
@@ -269,11 +270,15 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
                 Case(
                     "gateway",
                     "gateway",
-                    ("--hold", "--clients", str(scale.many_held), "--ramp", "4", *a_second),
+                    (
+                        *("--hold", "--clients", str(scale.many_held), "--ramp", "4", *a_second),
+                        # All of them are open before the companion measures, and until after.
+                        *("--seconds", f"{scale.seconds + 6:g}"),
+                    ),
                     companion=(
                         *("--get", "--path", "/health", "--path", "/ready", "--path", "/metrics"),
                         *("--path", "/ping", "--clients", "2", "--pause-us", "20000"),
-                        *("--warmup", "6", "--seconds", f"{scale.seconds:g}"),
+                        *("--warmup", "7.5", "--seconds", f"{scale.seconds:g}"),
                     ),
                 ),
             ),

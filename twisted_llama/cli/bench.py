@@ -213,9 +213,7 @@ def run(args: argparse.Namespace, out: TextIO, err: TextIO) -> int:
     async def measure(reactor: Any) -> None:
         pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = what.concurrency
-        agent = Agent(
-            reactor, connectTimeout=_CONNECT_TIMEOUT_SECONDS, pool=pool
-        )
+        agent = Agent(reactor, connectTimeout=_CONNECT_TIMEOUT_SECONDS, pool=pool)
         client = HTTPClient(agent)
         timer = StreamTimer(
             client, what.root, what.api_key, reactor, time.perf_counter, _TIMEOUT_SECONDS

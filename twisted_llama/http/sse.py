@@ -17,15 +17,7 @@ from attrs import frozen
 #: Enough for the events at the end of a stream, with long identifiers.
 TAIL_BYTES = 8192
 
-# A quote behind a backslash stands inside a string that the model wrote.
-_NUMBER = rb'(?<!\\)"%b":\s*([0-9]+(?:\.[0-9]+)?)'
-_PROMPT_TOKENS = re.compile(_NUMBER % b"prompt_tokens")
-_COMPLETION_TOKENS = re.compile(_NUMBER % b"completion_tokens")
-_PREDICTED = re.compile(_NUMBER % b"predicted_n")
-_PREDICTED_MS = re.compile(_NUMBER % b"predicted_ms")
-_PROMPT_N = re.compile(_NUMBER % b"prompt_n")
-_CACHE_N = re.compile(_NUMBER % b"cache_n")
-_MODEL = re.compile(rb'(?<!\\)"model":\s*"([!#-\[\]-~ ]{1,200})"')
+_VALUE = re.compile(rb':[ \t]*(?:([0-9]+(?:\.[0-9]+)?)|"([!#-\[\]-~ ]{1,200})")')
 
 
 @frozen
@@ -73,35 +65,46 @@ class UsageTap:
         Read what is remembered.
         """
         tail = b"".join(self._pieces)[-TAIL_BYTES:]
+        model = _text(tail, b'"model"')
         if b'"usage"' not in tail and b'"timings"' not in tail:
-            return Usage(model=_text(_MODEL, tail))
-        prompt = _number(_PROMPT_TOKENS, tail)
+            return Usage(model=model)
+        prompt = _number(tail, b'"prompt_tokens"')
         if prompt is None:
-            evaluated = _number(_PROMPT_N, tail)
+            evaluated = _number(tail, b'"prompt_n"')
             if evaluated is not None:
-                prompt = evaluated + (_number(_CACHE_N, tail) or 0)
-        generated = _number(_COMPLETION_TOKENS, tail)
+                prompt = evaluated + (_number(tail, b'"cache_n"') or 0)
+        generated = _number(tail, b'"completion_tokens"')
         if generated is None:
-            generated = _number(_PREDICTED, tail)
-        milliseconds = _number(_PREDICTED_MS, tail)
+            generated = _number(tail, b'"predicted_n"')
+        milliseconds = _number(tail, b'"predicted_ms"')
         return Usage(
             None if prompt is None else int(prompt),
             None if generated is None else int(generated),
             None if milliseconds is None else milliseconds / 1000,
-            _text(_MODEL, tail),
+            model,
         )
 
 
-def _last(pattern: re.Pattern[bytes], tail: bytes) -> bytes | None:
-    found: list[bytes] = pattern.findall(tail)
-    return found[-1] if found else None
+def _last(tail: bytes, name: bytes) -> re.Match[bytes] | None:
+    """
+    The last value with this name, quotes and all.
+    """
+    end = len(tail)
+    while (at := tail.rfind(name, 0, end)) >= 0:
+        # A quote behind a backslash stands inside a string that the model wrote.
+        if tail[at - 1 : at] != b"\\":
+            match = _VALUE.match(tail, at + len(name))
+            if match is not None:
+                return match
+        end = at
+    return None
 
 
-def _number(pattern: re.Pattern[bytes], tail: bytes) -> float | None:
-    found = _last(pattern, tail)
-    return None if found is None else float(found)
+def _number(tail: bytes, name: bytes) -> float | None:
+    match = _last(tail, name)
+    return None if match is None or match[1] is None else float(match[1])
 
 
-def _text(pattern: re.Pattern[bytes], tail: bytes) -> str | None:
-    found = _last(pattern, tail)
-    return None if found is None else found.decode("ascii")
+def _text(tail: bytes, name: bytes) -> str | None:
+    match = _last(tail, name)
+    return None if match is None or match[2] is None else match[2].decode("ascii")
