@@ -4,6 +4,7 @@ How the site is built; C{make docs}.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -29,7 +30,9 @@ html_title = f"twisted_llama {release}"
 pygments_style = "friendly"
 
 
-def _list_measurements(app: Sphinx, docname: str, source: list[str]) -> None:
+def _fit_into_the_site(app: Sphinx, docname: str, source: list[str]) -> None:
+    # A link to a file outside of docs/ works in the repository; here it is its path.
+    source[0] = re.sub(r"\[[^\]]+\]\((?:\.\./)+([^)]+\.\w+)\)", _path_outside, source[0])
     # Listed if they are there; a toctree would warn of a pattern that matches nothing.
     if docname == "index":
         pages = [*HERE.glob("performance*.md"), *HERE.glob("reliability*.md")]
@@ -38,8 +41,12 @@ def _list_measurements(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace("MEASUREMENTS\n", "".join(f"{name}\n" for name in names))
 
 
+def _path_outside(link: re.Match[str]) -> str:
+    return link[0] if (HERE / link[1]).exists() else f"`{link[1]}`"
+
+
 def setup(app: Sphinx) -> None:
     """
-    Fill in the list of measurements.
+    Adapt each page as it is read.
     """
-    app.connect("source-read", _list_measurements)
+    app.connect("source-read", _fit_into_the_site)

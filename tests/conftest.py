@@ -76,7 +76,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """
     Say how many tests were left out, or that none was.
     """
-    left_out = len(terminalreporter.stats.get("skipped", ()))
+    stats = terminalreporter.stats
+    left_out = len(stats.get("skipped", ())) + len(stats.get("deselected", ()))
+    if stats.get("error"):
+        return
     if left_out:
         terminalreporter.write_line(
             f"Tests left out: {left_out} (reasons and cures above).", yellow=True

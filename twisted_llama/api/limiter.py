@@ -4,6 +4,7 @@ The limit of each key, as requests meet it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 from typing import Protocol
 
@@ -30,13 +31,14 @@ class Limits(Protocol):
         """
 
 
-def go_duration(seconds: float) -> str:
+@lru_cache(maxsize=128)
+def go_duration(seconds: int) -> bytes:
     """
     A duration as OpenAI's clients read it in C{x-ratelimit-reset-requests}:
-    Go's notation, in whole seconds.
+    Go's notation.
     """
-    whole = max(0, ceil(seconds))
-    return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"
+    minutes, seconds = divmod(seconds, 60)
+    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
 
 
 class Acceptance:
@@ -91,7 +93,7 @@ class Limiter:
         ) % (
             decision.limit,
             decision.remaining,
-            go_duration(decision.reset_seconds).encode("ascii"),
+            go_duration(max(0, ceil(decision.reset_seconds))),
         )
         if not decision.allowed:
             raise RateLimited(decision.limit, decision.retry_after_seconds, decision.reset_seconds)

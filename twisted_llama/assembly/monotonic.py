@@ -24,11 +24,9 @@ class MonotonicTime:
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
 
-    def seconds(self) -> float:
-        """
-        Seconds since some moment in the past.
-        """
-        return time.monotonic()
+    #: Seconds since some moment in the past; the function itself, since it is
+    #: called several times for every request.
+    seconds = staticmethod(time.monotonic)
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object

@@ -43,6 +43,12 @@ class Prepared:
     announcement: str
 
 
+def _become_the_gateway(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:
+    # The same process, so that signals for it reach the gateway.
+    serve = [sys.executable, "-m", "twisted_llama.cli.main", "serve", *arguments]
+    os.execve(sys.executable, serve, dict(environ))
+
+
 def main(arguments: list[str]) -> int:
     """
     Prepare and serve; comes back only if something is in the way.
@@ -59,13 +65,7 @@ def main(arguments: list[str]) -> int:
         print("\nmake serve: interrupted; what was fetched whole is kept.", file=sys.stderr)
         return 130
     print(prepared.announcement, flush=True)
-    _become_the_gateway(arguments, prepared.environ)
-
-
-def _become_the_gateway(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:
-    # The same process, so that signals for it reach the gateway.
-    serve = [sys.executable, "-m", "twisted_llama.cli.main", "serve", *arguments]
-    os.execve(sys.executable, serve, dict(environ))
+    return _become_the_gateway(arguments, prepared.environ)
 
 
 def prepare(environ: Mapping[str, str], directory: Path, model: PackagedModel) -> Prepared:

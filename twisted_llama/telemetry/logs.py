@@ -194,7 +194,7 @@ class LoggedMultiService(MultiService):
     """
 
     def __init__(self, observer: ILogObserver | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().__init__()
         self._observer = observer
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
@@ -205,7 +205,7 @@ class LoggedMultiService(MultiService):
         if (
             observer is not None
             and isinstance(parent, Componentized)
-            and parent.getComponent(ILogObserver, None) is None  # type: ignore[no-untyped-call]  # Twisted's
+            and parent.getComponent(ILogObserver, None) is None
         ):
-            parent.setComponent(ILogObserver, observer)  # type: ignore[no-untyped-call]  # Twisted's, not annotated
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+            parent.setComponent(ILogObserver, observer)
+        super().setServiceParent(parent)

@@ -76,7 +76,7 @@ class AppendingLogFile(LogFile):
         Close the file, once.
         """
         if not self.closed:
-            super().close()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+            super().close()
 
     def _write_whole(self, octets: bytes) -> None:
         rest = memoryview(octets)
@@ -114,7 +114,7 @@ class AppendingLogFile(LogFile):
         grown by another length.
         """
         try:
-            super().rotate()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+            super().rotate()
         except OSError:
             self.close()
             self._openFile()
@@ -166,7 +166,7 @@ class FileSink:
                     return file
                 self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._file = AppendingLogFile(  # type: ignore[no-untyped-call]  # Twisted's
+        file = self._file = AppendingLogFile(
             self.path.name,
             str(self.path.parent),
             rotateLength=self._max_bytes,

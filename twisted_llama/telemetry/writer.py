@@ -114,7 +114,7 @@ class LogWriter(Service):
         """
         Start the thread.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._quit.clear()
         self._thread = Thread(target=self._run, name=f"log {self._sink_name}", daemon=True)
         self._thread.start()
@@ -127,7 +127,7 @@ class LogWriter(Service):
         @return: fires when that is done, or has taken L{STOP_SECONDS}; then the
             thread is left behind (it dies with the process).
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         self._quit.set()
         self._wake.set()
         done: Deferred[None] = Deferred()
