@@ -105,6 +105,13 @@ class Ledger:
         self.remarks.append(remark)
 
     @property
+    def wrong_so_far(self) -> int:
+        """
+        How much is wrong, of what has ended.
+        """
+        return len(self.remarks) + sum(ask.verdict == "wrong" for ask in self.asks)
+
+    @property
     def failures(self) -> list[str]:
         """
         All that is wrong.

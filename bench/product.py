@@ -98,6 +98,7 @@ class Product:
     One gateway that can be started again on the same ports.
 
     @ivar keys: secrets by key id; C{extra} are lines of the key file besides.
+    @ivar pages: how often L{page} got an answer, C{good_pages} a good one.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Product:
         self.port, self.health_port = free_port(), free_port()
         self.program: Program | None = None
         self._starts = 0
+        self.pages = self.good_pages = 0
         directory.mkdir(parents=True, exist_ok=True)
         self.write_keys()
         external = settings.get("ENGINE") == "external"
@@ -273,7 +275,11 @@ class Product:
             answer = await wire.answer()
         finally:
             wire.close()
-        return (answer.status if answer.ending == "whole" else 0), answer.body
+        if answer.ending != "whole":
+            return 0, answer.body
+        self.pages += 1
+        self.good_pages += answer.status < 400
+        return answer.status, answer.body
 
     async def health(self) -> dict[str, Any]:
         """

@@ -19,7 +19,7 @@ from typing import Any, Literal
 #: what came is no HTTP.  C{late}: it took too long.  C{left}: we had enough.
 Ending = Literal["whole", "cut", "none", "broken", "late", "left"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [\x20-\x7e]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [\x20-\x7e]*")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[^\r\n]*)?")
 _MOST_BYTES = 64 << 20
 

@@ -218,9 +218,9 @@ class Gateway:
     @property
     def key(self) -> str:
         """
-        The secret of its first key.
+        The secret of its first key; empty if it has none.
         """
-        return next(iter(self.keys.values()))
+        return next(iter(self.keys.values()), "")
 
     def ask(self, method: str, path: str, **how: Any) -> Answer:
         """

@@ -41,13 +41,13 @@ class Asked:
     @property
     def id(self) -> str:
         """
-        What tells it from others.
+        What tells it from others; empty if it is no client's but the gateway's own.
         """
-        (value,) = self.values("X-Request-Id")
-        return value
+        return "".join(self.values("X-Request-Id"))
 
 
-Script = Callable[[Asked], None]
+#: Answers a request; what is false in the end closes the connection.
+Script = Callable[[Asked], object]
 
 
 @define
@@ -71,12 +71,15 @@ class Gate:
         self._open.set()
 
 
-def say(asked: Asked, body: bytes, *lines: str, status: str = "200 OK") -> None:
+def say(asked: Asked, body: bytes, *lines: str, status: str = "200 OK") -> bool:
     """
     Answer with a body of known length.
+
+    @return: that the connection is kept.
     """
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *lines, "", ""]
     asked.connection.sendall("\r\n".join(head).encode("latin-1") + body)
+    return True
 
 
 def begin_stream(asked: Asked) -> None:
@@ -161,20 +164,18 @@ class ScriptedEngine:
         @return: whether the connection may be kept.
         """
         if asked.line.startswith("GET /health "):
-            say(asked, b'{"status":"ok"}')
-            return True
+            return say(asked, b'{"status":"ok"}')
         with self._lock:
             self._asked.append(asked)
             script = self._scripts.get(asked.id, echo)
         try:
-            script(asked)
+            return bool(script(asked))
         except OSError:
             return False
-        return script is echo
 
     def script(self, request_id: str, script: Script) -> None:
         """
-        Say how a request is to be answered; its connection is closed afterwards.
+        Say how a request is to be answered.
         """
         with self._lock:
             self._scripts[request_id] = script
@@ -208,7 +209,7 @@ class ScriptedEngine:
         self._server.server_close()
 
 
-def echo(asked: Asked) -> None:
+def echo(asked: Asked) -> bool:
     """
     Answer with what was asked.
     """
@@ -218,4 +219,4 @@ def echo(asked: Asked) -> None:
         "body": asked.body.decode("latin-1"),
     }
     body = b"" if asked.line.startswith("HEAD ") else json.dumps(content).encode()
-    say(asked, body, "Content-Type: application/json")
+    return say(asked, body, "Content-Type: application/json")

@@ -65,7 +65,7 @@ class _Kept:
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        self._file = connection.makefile("rb")
+        self.file = connection.makefile("rb")
 
     def makefile(self, *_: object) -> _Kept:
         return self
@@ -77,7 +77,7 @@ class _Kept:
         return
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+        return getattr(self.file, name)
 
 
 @frozen
@@ -100,8 +100,19 @@ class Client:
         Connect for as long as a C{with} statement.
         """
         address = None if source is None else (source, 0)
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS, address) as connection:
-            yield cls(connection)
+        client = cls(socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS, address))
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        """
+        Close the connection.
+        """
+        # The socket stays open as long as its file is.
+        self._kept.file.close()
+        self.connection.close()
 
     def send(self, data: bytes) -> None:
         """

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tests.gateway.running import Gateway
-from tests.gateway.scripted_engine import ScriptedEngine, begin_stream, end_stream, event
+from tests.gateway.scripted_engine import Asked, ScriptedEngine, begin_stream, end_stream, event
 from tests.gateway.talking import CHAT, Client, chat, fresh_id, request_bytes
 
 
@@ -71,10 +71,10 @@ def test_http_1_0(relay: Gateway, engine: ScriptedEngine) -> None:
     """An old client gets a stream without chunks, and the end of the connection as its end."""
     request_id = fresh_id()
 
-    def speak(asked: object) -> None:
-        begin_stream(asked)  # type: ignore[arg-type]  # always an Asked
-        event(asked, b"{}")  # type: ignore[arg-type]  # likewise
-        end_stream(asked)  # type: ignore[arg-type]  # likewise
+    def speak(asked: Asked) -> None:
+        begin_stream(asked)
+        event(asked, b"{}")
+        end_stream(asked)
 
     engine.script(request_id, speak)
     with Client.connected(relay.port) as client:

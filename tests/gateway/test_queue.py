@@ -5,6 +5,7 @@ Who is served when, if not all can be served at once.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.gateway.running import Gateway
 from tests.gateway.scripted_engine import Gate, ScriptedEngine, echo
-from tests.gateway.talking import CHAT, Client, chat, fresh_id, named
+from tests.gateway.talking import CHAT, Client, chat, fresh_id, named, request_bytes
 
 
 class Crowd:
@@ -54,7 +55,7 @@ class Crowd:
         """
         A client goes away.
         """
-        self._clients.pop(request_id).connection.close()
+        self._clients.pop(request_id).close()
 
     def serve(self, request_id: str) -> int:
         """
@@ -153,22 +154,19 @@ def test_two_hundred_clients_that_leave_at_random(mocked: Gateway) -> None:
     """In the middle of a head, of a body, in the queue, in a stream: nothing is left of them."""
     choice = random.Random(8)
     pause = threading.Event()
-    request = chat(500, stream=True)
+    request = json.dumps(chat(500, stream=True)).encode()
     leaving: list[tuple[float, Client]] = []
     with contextlib.ExitStack() as stack:
         for _ in range(200):
             client = stack.enter_context(Client.connected(mocked.port))
-            pieces: list[bytes] = []
-            keep = Client(client.connection)
-            object.__setattr__(keep, "send", pieces.append)
-            Client.post(keep, CHAT, request, mocked.keys[choice.choice(["user", "other"])])
-            whole = b"".join(pieces)
+            key = mocked.keys[choice.choice(["user", "other"])]
+            whole = request_bytes("POST", CHAT, key, request)
             client.send(whole if choice.random() < 0.7 else whole[: choice.randrange(len(whole))])
             leaving.append((choice.random(), client))
         now = 0.0
         for moment, client in sorted(leaving, key=lambda each: each[0]):
             pause.wait(moment - now)
             now = moment
-            client.connection.close()
+            client.close()
     mocked.wait_queue(0, 0)
     assert mocked.ask("POST", CHAT, body=chat()).status == 200

@@ -5,9 +5,8 @@ Errors as clients see them: OpenAI's error object, and one table of statuses.
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from math import ceil
-
-from twisted.web.http import RESPONSES
 
 from twisted_llama import errors
 from twisted_llama.errors import GatewayError
@@ -17,6 +16,9 @@ from twisted_llama.telemetry.exchange import Exchange
 _INVALID_REQUEST = "invalid_request_error"
 _SERVER = "server_error"
 _TIMEOUT = "timeout_error"
+
+#: Not C{twisted.web.http.RESPONSES}: that knows no 429 and no 431.
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 #: Class of the error: status, type, and whether the connection ends with it.
 TABLE: dict[type[GatewayError], tuple[int, str, bool]] = {
@@ -80,7 +82,7 @@ def render_error(raised: BaseException) -> ErrorAnswer:
         (b"Content-Length", b"%d" % len(content)),
         *_headers_of(error),
     ]
-    return ErrorAnswer(status, RESPONSES[status], headers, content, close)
+    return ErrorAnswer(status, _REASONS[status], headers, content, close)
 
 
 def note_error(exchange: Exchange, raised: BaseException) -> None:

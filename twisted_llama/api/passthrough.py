@@ -81,12 +81,18 @@ class Passthrough(Resource):
         return NOT_DONE_YET
 
     def _failed(self, failure: Failure, request: ApiRequest, run: Run) -> None:
-        if failure.check(CancelledError) and run.ended_by is not None:
+        stopped = failure.check(CancelledError, GatewayError)
+        if stopped and run.ended_by is not None:
+            # What was cancelled may have failed in its own way.
             failure = Failure(run.ended_by)
         if request.channel is not None:
             request.processingFailed(failure)
-        elif not failure.check(CancelledError, GatewayError):
-            request.log.failure("While serving a client that has left", failure)
+        elif not stopped:
+            request.log.failure(
+                "While serving a client that has left ({request_id})",
+                failure,
+                request_id=request.exchange.request_id.decode("ascii"),
+            )
 
     async def _serve(self, request: ApiRequest, run: Run) -> None:
         over = self._running.begin(run)
@@ -102,12 +108,16 @@ class Passthrough(Resource):
                     acceptance.take_back()
                 raise
             try:
-                await self._exchange(request, engine, body, run)
+                whole = await self._exchange(request, engine, body, run)
             finally:
                 if ticket is not None:
                     ticket.release()
         finally:
             over()
+        if whole:
+            # Last of all: the client's next request, if it is there already, is
+            # begun by this, and must find the slot given back.
+            request.finish()
 
     async def _admit(self, request: ApiRequest, engine: ServedEngine) -> Ticket | None:
         """
@@ -125,7 +135,12 @@ class Passthrough(Resource):
 
     async def _exchange(
         self, request: ApiRequest, engine: ServedEngine, body: list[bytes], run: Run
-    ) -> None:
+    ) -> bool:
+        """
+        Ask the engine and pass its answer on.
+
+        @return: whether it was passed on whole; if not, it was broken off.
+        """
         head = self._engine_head(request, engine, body)
         connection = engine.pool.take()
         # What changes nothing may be asked twice: the engine may have closed a
@@ -149,10 +164,10 @@ class Passthrough(Resource):
                 request.exchange.outcome = "cut"
                 note_error(request.exchange, reason)
                 relay.break_off(reason)
-                return
+                return False
             raise
         self._note(request, relay)
-        request.finish()
+        return True
 
     async def _connect(self, pool: EnginePool) -> EngineConnection:
         """
@@ -206,7 +221,7 @@ class Passthrough(Resource):
             % (
                 request.exchange.request_id,
                 request.forwarded_for,
-                b"https" if request.isSecure() else b"http",
+                b"https" if request.channel.isSecure() else b"http",
             ),
         ]
         host = head.first.get(b"host")

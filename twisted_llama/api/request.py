@@ -4,7 +4,10 @@ The request as the gateway's own resources see it.
 
 from __future__ import annotations
 
+from twisted.python.failure import Failure
+
 from twisted_llama.auth.realm import Principal
+from twisted_llama.errors import GatewayError, InternalError
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.telemetry.exchange import Exchange
 
@@ -24,3 +27,19 @@ class ApiRequest(GatewayRequest):
     client_host: str = ""
     forwarded_for: bytes = b""
     principal: Principal | None = None
+
+    def processingFailed(self, reason: Failure) -> None:
+        """
+        Answer with an error; our own fault is logged under the request's id,
+        which is all that the client learns of it.
+        """
+        if self.channel is not None and not isinstance(reason.value, GatewayError):
+            self.log.failure(
+                "While serving {method} {path} ({request_id})",
+                reason,
+                method=self.method.decode("ascii"),
+                path=self.path.decode("ascii"),
+                request_id=self.exchange.request_id.decode("ascii"),
+            )
+            reason = Failure(InternalError())
+        super().processingFailed(reason)

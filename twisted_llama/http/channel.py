@@ -95,6 +95,7 @@ class GatewayChannel(Protocol):
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
         self.outlet = make_outlet(self.transport, self._drained)
+        self._secure = ISSLTransport.providedBy(self.transport)
         self._host = self.transport.getHost()
         self._peer = self.transport.getPeer()
         self._deadline = self._now() + self._limits.header_timeout_seconds
@@ -326,7 +327,7 @@ class GatewayChannel(Protocol):
         """
         Whether the client came by TLS.
         """
-        return bool(ISSLTransport(self.transport, None) is not None)
+        return self._secure
 
     def will_close(self) -> bool:
         """

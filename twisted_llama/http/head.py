@@ -207,10 +207,12 @@ class ResponseHead:
     @ivar chunked: whether the body comes in chunks.
     @ivar keep_alive: whether the engine keeps the connection open afterwards.
     @ivar event_stream: whether the body is a stream of server-sent events.
+    @ivar dated: whether it has a C{Date}.
     """
 
     __slots__ = (
         "chunked",
+        "dated",
         "event_stream",
         "fields",
         "keep_alive",
@@ -236,6 +238,7 @@ class ResponseHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.event_stream = event_stream
+        self.dated = any(key == b"date" for key, _, _ in fields)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ own fields are added after that, so that no client can have them removed.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from twisted_llama.http.head import Field, RequestHead, ResponseHead
@@ -82,10 +83,15 @@ def engine_request_lines(head: RequestHead) -> list[bytes]:
     ]
 
 
+@lru_cache(maxsize=256)
 def client_response_lines(head: ResponseHead) -> bytes:
     """
     The status line and header lines of an engine's answer that the client
     gets, without those that frame the body.
+
+    The engine's few heads are few objects (see L{parse_response_head
+    <twisted_llama.http.head.parse_response_head>}), so what becomes of them is
+    kept too.
     """
     dropped = _NOT_FOR_CLIENT | _named_by_connection(head.fields)
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]

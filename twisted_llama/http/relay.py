@@ -95,7 +95,7 @@ class Relay:
         else:
             self._form = _CHUNKED
             lines.append(b"Transfer-Encoding: chunked\r\n")
-        if not any(key == b"date" for key, _, _ in head.fields):
+        if not head.dated:
             lines.append(request.channel.site.date_line())
         lines.append(b"Connection: close\r\n\r\n" if request.channel.will_close() else b"\r\n")
         self.begun = True

@@ -91,6 +91,7 @@ class GatewaySite(Site):
     @ivar channels: the connections that are open.
     """
 
+    noisy = False
     protocol = GatewayChannel
     requestFactory: Callable[[GatewayChannel], GatewayRequest]
 

@@ -10,12 +10,12 @@ to nothing and holds nothing up.
 from __future__ import annotations
 
 import re
-from collections import deque
 
 from attrs import frozen
 
-#: Enough for the events at the end of a stream, with long identifiers.
-TAIL_BYTES = 8192
+#: Enough for the three events at the end of a stream, with long names in them.
+#: Every open stream holds as much.
+TAIL_BYTES = 2560
 
 _VALUE = re.compile(rb':[ \t]*(?:([0-9]+(?:\.[0-9]+)?)|"([!#-\[\]-~ ]{1,200})")')
 
@@ -40,7 +40,8 @@ class UsageTap:
     __slots__ = ("_bytes", "_pieces")
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+        # A list, since a deque takes a whole block of memory at once.
+        self._pieces: list[bytes] = []
         self._bytes = 0
 
     def feed(self, payload: bytes) -> None:
@@ -51,13 +52,13 @@ class UsageTap:
         pieces.append(payload)
         self._bytes += len(payload)
         while self._bytes - len(pieces[0]) > TAIL_BYTES:
-            self._bytes -= len(pieces.popleft())
+            self._bytes -= len(pieces.pop(0))
 
     def ends_event(self) -> bool:
         """
         Whether the last event that has passed is whole.
         """
-        tail = b"".join(tuple(self._pieces)[-4:])[-4:]
+        tail = b"".join(self._pieces[-4:])[-4:]
         return not tail or tail.endswith((b"\n\n", b"\r\r")) or tail == b"\r\n\r\n"
 
     def read(self) -> Usage:
