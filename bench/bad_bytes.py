@@ -18,7 +18,11 @@ BAD_BYTES: tuple[tuple[str, bytes, tuple[int, ...]], ...] = (
     ("version 3", b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", (400, 505)),
     ("no host", b"GET /v1/models HTTP/1.1\r\n\r\n", (400,)),
     ("two hosts", _GET + b"Host: other.test\r\n\r\n", (400,)),
-    ("length and chunked", _HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", (400,)),
+    (
+        "length and chunked",
+        _HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (400,),
+    ),
     ("two lengths", _HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", (400,)),
     ("signed length", _HEAD + b"Content-Length: +3\r\n\r\nabc", (400,)),
     ("unknown coding", _HEAD + b"Transfer-Encoding: gzip\r\n\r\n", (400, 501)),

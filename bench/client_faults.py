@@ -10,9 +10,10 @@ from random import Random
 
 from engine_faults import EngineFaults
 from product import Product
+from questions import request
 from scripted_engine import SCRIPT, Script, ScriptedEngine, until
 from tally import Tally
-from wire import Wire, request
+from wire import Wire
 
 #: How far an exchange has come when the client goes.
 STAGES = (
@@ -126,7 +127,7 @@ class ClientFaults:
         return wrong
 
     async def _sends_more(self, stream: bool) -> None:
-        request_id, sent = self._request(Script(stream, "chunked"))
+        _, sent = self._request(Script(stream, "chunked"))
         asked = self._engine.asked
         wire = await Wire.open(self._product.port, 10)
         await wire.send(sent + b"and more than it said\r\n\r\n")

@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from hostile_clients import Client, Scenario, Terms
+from hostile_clients import Client, Scenario
 from ledger import Ledger
 from product import Product
+from terms import Terms
 
 #: Scenarios of the mixed load, and how often each is chosen.
 MIX: tuple[tuple[Scenario, int], ...] = (
@@ -39,7 +40,9 @@ class Crowd:
     Many clients at once, for as long as it takes.
     """
 
-    def __init__(self, product: Product, ledger: Ledger, terms: Terms, seed: int, size: int) -> None:
+    def __init__(
+        self, product: Product, ledger: Ledger, terms: Terms, seed: int, size: int
+    ) -> None:
         self.accepted: dict[str, list[tuple[float, float]]] = {}
         self._ledger = ledger
         self._terms = terms

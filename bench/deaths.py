@@ -9,38 +9,23 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from statistics import median
 
 from crowd import Crowd
-from hostile_clients import CHAT, Client, Terms, large_question
+from hostile_clients import CHAT, Client
 from ledger import Ledger
-from product import Product, is_alive, make_secret, orphans, started_at
+from product import Product
+from questions import chat, request
 from tally import Tally
-from wire import Wire, chat, request
+from terms import TOKENS, Terms, large_question, mock_product
+from vitals import is_alive, orphans, started_at
+from wire import Wire
 
-_TOKENS = 120
 _KILLS_PER_LIFE = 3
 _DRAINING = (503, "draining")
-
-
-def mock_product(directory: Path, more: Mapping[str, object] | None = None) -> Product:
-    """
-    A gateway with the mock engine, eight slots, 2 ms a token.
-    """
-    settings = {
-        "ENGINE": "mock",
-        "EXTRA_ARGS": f"-np 8 --delay-ms 2 --tokens {_TOKENS}",
-        "REQUEST_TIMEOUT": 2,
-        "QUEUE_TIMEOUT": 20,
-        "CLIENT_WRITE_TIMEOUT": 3,
-        "MAX_RESTARTS": 20,
-        **(more or {}),
-    }
-    return Product(directory, settings, {f"user-{at}": make_secret() for at in range(3)})
 
 
 class Deaths:
@@ -64,7 +49,7 @@ class Deaths:
             return
         product = mock_product(self._directory / "leavers")
         ledger = Ledger("leaver")
-        terms = Terms(tuple(product.keys.values()), most_tokens=_TOKENS)
+        terms = Terms(tuple(product.keys.values()), most_tokens=TOKENS)
         left = number
 
         async def one_after_the_other(at: int) -> None:
@@ -97,7 +82,7 @@ class Deaths:
     async def _fill(self, product: Product, number: int) -> tuple[int, int]:
         wires = [await Wire.open(product.port) for _ in range(number)]
         for wire in wires:
-            await wire.send(request(CHAT, product.key, chat(True, _TOKENS)))
+            await wire.send(request(CHAT, product.key, chat(True, TOKENS)))
         most = (0, 0)
         end = time.monotonic() + 1
         while time.monotonic() < end and most[0] + most[1] < number:
@@ -133,7 +118,9 @@ class Deaths:
         children = product.running.pids()[1:]
         ending = asyncio.Event()
         load = [
-            asyncio.create_task(self._ask_until(product, ledger, ending, Random(f"{self._seed} {at} {n}")))
+            asyncio.create_task(
+                self._ask_until(product, ledger, ending, Random(f"{self._seed} {at} {n}"))
+            )
             for n in range(12)
         ]
         await asyncio.sleep(self._random.uniform(0.1, 0.6))
@@ -153,13 +140,16 @@ class Deaths:
         raced: Counter[str] = Counter()
         for ask in ledger.asks:
             if ask.verdict == "unread" and ask.id in logged:
-                ask.verdict, ask.why = "wrong", f"accepted, logged {logged[ask.id]}, and not answered"
+                ask.verdict, ask.why = (
+                    "wrong",
+                    f"accepted, logged {logged[ask.id]}, and not answered",
+                )
             raced[ask.why] += ask.verdict == "unread"
         # What was never read is no accepted request.
         for ask in ledger.asks:
             if ask.verdict != "unread":
                 failed = ask.verdict == "wrong" or not ask.verdict
-                self._tally.add("requests accepted before or during it", failed and ask.why or "")
+                self._tally.add("requests accepted before or during it", (failed and ask.why) or "")
         return +raced
 
     async def _ask_until(
@@ -180,7 +170,7 @@ class Deaths:
                 fresh = True
             stream = random.random() < 0.5
             ask = ledger.ask("stream" if stream else "plain")
-            body = chat(stream, random.randint(1, _TOKENS))
+            body = chat(stream, random.randint(1, TOKENS))
             await wire.send(request(CHAT, product.key, body, request_id=ask.id))
             answer = await wire.answer()
             if answer.ending == "none":
@@ -215,15 +205,18 @@ class Deaths:
             finally:
                 product.kill()
         if beyond:
-            self._tally.figures["kill -9 of the engine: to the next answer, beyond backoff and load"] = (
-                f"median {median(beyond):.2f} s, at most {max(beyond):.2f} s"
-            )
+            self._tally.figures[
+                "kill -9 of the engine: to the next answer, beyond backoff and load"
+            ] = f"median {median(beyond):.2f} s, at most {max(beyond):.2f} s"
 
     async def _engine_kill(self, product: Product, in_row: int, number: int) -> float:
         row = "kill -9 of the engine"
         ledger = Ledger(f"kill-{number}")
-        terms = Terms(tuple(product.keys.values()), faults=True, most_tokens=_TOKENS)
-        clients = [Client(product, ledger, terms, Random(f"{self._seed} {number} {n}"), {}) for n in range(8)]
+        terms = Terms(tuple(product.keys.values()), faults=True, most_tokens=TOKENS)
+        clients = [
+            Client(product, ledger, terms, Random(f"{self._seed} {number} {n}"), {})
+            for n in range(8)
+        ]
         load = [asyncio.create_task(client.plain(n % 2 == 0)) for n, client in enumerate(clients)]
         await asyncio.sleep(self._random.uniform(0.02, 0.25))
         pid = await product.engine_pid()
@@ -269,7 +262,7 @@ class Deaths:
                 children = product.running.pids()[1:]
                 wires = [await Wire.open(product.port) for _ in range(4)]
                 for wire in wires:
-                    await wire.send(request(CHAT, product.key, chat(True, _TOKENS)))
+                    await wire.send(request(CHAT, product.key, chat(True, TOKENS)))
                 await asyncio.sleep(self._random.uniform(0, 0.2))
                 product.signal(signal.SIGKILL)
                 await product.wait_ended()
@@ -299,7 +292,7 @@ class Deaths:
         path, body = large_question(mock=True)
         terms = Terms(
             tuple(product.keys.values()), faults=True, long_path=path, long_body=body,
-            most_tokens=_TOKENS, most_body_bytes=10485760,
+            most_tokens=TOKENS, most_body_bytes=10485760,
         )  # fmt: skip
         faults = {"engine killed": 0, "engine stopped": 0, "SIGHUP": 0}
         try:

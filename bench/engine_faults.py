@@ -12,9 +12,10 @@ from pathlib import Path
 from random import Random
 
 from product import Product, make_secret
+from questions import request
 from scripted_engine import FAULTS, SCRIPT, STAGES, Script, ScriptedEngine, until
 from tally import Tally
-from wire import Answer, Wire, request
+from wire import Answer, Wire
 
 SLOTS = 8
 SILENCE_SECONDS = 1.5
@@ -206,7 +207,9 @@ class EngineFaults:
         engine.most_working = engine.working
         wires = [await Wire.open(self._product.port, 10) for _ in range(SLOTS + 2)]
         for wire in wires:
-            await wire.send(self._request(self._next_id(), Script(False, "length", "", "holds"), b"{}"))
+            await wire.send(
+                self._request(self._next_id(), Script(False, "length", "", "holds"), b"{}")
+            )
         await until(lambda: engine.working >= SLOTS, 1.0)
         await asyncio.sleep(0.05)
         working, queue = engine.working, await self._product.queue()

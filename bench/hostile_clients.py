@@ -8,50 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
 
 from bad_bytes import BAD_BYTES, noise
 from ledger import Ask, Ledger
 from product import Product
-from wire import Answer, Wire, chat, request
+from questions import chat, request
+from terms import Terms
+from wire import Answer, Wire
 
 CHAT = "/v1/chat/completions"
 QUEUE_REFUSALS = ((503, "queue_full"), (503, "queue_timeout"), (503, "model_loading"))
 FAULT_REFUSALS = (*QUEUE_REFUSALS, (502, "engine_unavailable"), (504, "engine_timeout"))
 Scenario = Callable[["Client"], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """
-    What is agreed for one run.
-
-    @ivar keys: secrets that always hold.
-    @ivar limited: secrets of which each allows C{limit} requests a minute.
-    @ivar faults: whether the engine may fail meanwhile.
-    @ivar most_body_bytes: the gateway's limit.
-    @ivar long_path: a path with long answers; C{long_body} asks for one.
-    """
-
-    keys: tuple[str, ...]
-    limited: tuple[str, ...] = ()
-    limit: int = 0
-    faults: bool = False
-    most_body_bytes: int = 10485760
-    long_path: str = "/tokenize"
-    long_body: bytes = b""
-    most_tokens: int = 400
-
-
-def large_question(mock: bool) -> tuple[str, bytes]:
-    """
-    A path and a body that make an answer of some megabytes.
-    """
-    if mock:
-        return "/v1/embeddings", json.dumps({"input": ["a"] * 16000}).encode()
-    content = "la " * 60000
-    return "/tokenize", json.dumps({"content": content, "with_pieces": True}).encode()
 
 
 class Client:
@@ -222,9 +191,7 @@ class Client:
         wire = await self._open(receive_bytes=8192)
         ask = self.ledger.ask("slow reader")
         key = self.random.choice(self.terms.keys)
-        await wire.send(
-            request(self.terms.long_path, key, self.terms.long_body, request_id=ask.id)
-        )
+        await wire.send(request(self.terms.long_path, key, self.terms.long_body, request_id=ask.id))
         answer = await wire.answer(pause_seconds=0.001, read_bytes=32768)
         self._judge(ask, answer, False)
         wire.close()
@@ -236,9 +203,7 @@ class Client:
         wire = await self._open(receive_bytes=4096)
         ask = self.ledger.ask("stuck reader")
         key = self.random.choice(self.terms.keys)
-        await wire.send(
-            request(self.terms.long_path, key, self.terms.long_body, request_id=ask.id)
-        )
+        await wire.send(request(self.terms.long_path, key, self.terms.long_body, request_id=ask.id))
         await asyncio.sleep(self.random.uniform(4, 6))
         ask.end("left", "did not read")
         wire.close()

@@ -14,7 +14,8 @@ from random import Random
 from hostile_clients import CHAT, QUEUE_REFUSALS
 from ledger import Ledger
 from product import Product, make_secret
-from wire import Answer, Wire, chat, request
+from questions import chat, request
+from wire import Answer, Wire
 
 _IN_FORCE_SECONDS = {"SIGHUP": 5.0, "file": 15.0}
 

@@ -15,7 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 #: Where in the answer it happens.
-STAGES = ("before head", "in head", "after head", "mid-chunk", "mid-event", "after [DONE]", "after end")
+STAGES = (
+    "before head",
+    "in head",
+    "after head",
+    "mid-chunk",
+    "mid-event",
+    "after [DONE]",
+    "after end",
+)
 #: What happens there.
 FAULTS = ("closes", "resets", "hangs", "garbage", "for ever")
 SCRIPT = "X-Script"
@@ -254,7 +262,9 @@ class ScriptedEngine:
         """
         writer.write(before_fault(script, request_id))
         await writer.drain()
-        if script.stage != "before head" and (script.stage != "after end" or script.fault == "resets"):
+        if script.stage != "before head" and (
+            script.stage != "after end" or script.fault == "resets"
+        ):
             # What was sent shall have been read before the fault happens.
             await asyncio.sleep(0.02)
         if script.fault == "closes":

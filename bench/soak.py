@@ -23,11 +23,12 @@ from pathlib import Path
 from statistics import median
 
 from crowd import Crowd
-from hostile_clients import Terms, large_question
 from key_turns import KeyTurner
 from ledger import Ledger
-from product import ROOT, Product, Vitals, make_secret
+from product import ROOT, Product, make_secret
 from programs import BenchError, raise_file_limit
+from terms import Terms, large_question
+from vitals import Vitals
 
 #: Pages that the kernel gives out are not exact; less is no growth.
 SLACK_KB = 1024
@@ -69,7 +70,7 @@ def make_settings(engine: str, directory: Path) -> dict[str, object]:
     }
     if engine == "embedded":
         sys.path.insert(0, str(ROOT))
-        from tests.tiny_model import write_tiny_model
+        from tests.tiny_model import write_tiny_model  # type: ignore[import-untyped]  # no marker
 
         settings["MODEL_PATH"] = write_tiny_model(directory / "tiny.gguf")
         settings["EXTRA_ARGS"] = "-np 4 -lv 1"

@@ -153,7 +153,7 @@ class InvalidKey(GatewayError):
             "Send 'Authorization: Bearer YOUR_KEY' or 'X-Api-Key: YOUR_KEY'."
         ),
         "unknown": (
-            "Incorrect API key provided. Check the key, or ask the operator of this gateway for one."
+            "Incorrect API key provided. Check it, or ask the operator of this gateway for a key."
         ),
         "expired": "The API key has expired. Ask the operator of this gateway for a new one.",
         "no_keys": (
@@ -325,4 +325,6 @@ class InternalError(GatewayError):
     code = "internal_error"
 
     def __str__(self) -> str:
-        return "The gateway failed to answer this request. The operator finds the reason in its log."
+        return (
+            "The gateway failed to answer this request. Its log has the reason, for the operator."
+        )

@@ -146,7 +146,7 @@ def test_no_spelling_gets_by_without_a_key(busy_world: World) -> None:
     Only the public paths themselves answer to everybody; and whatever answers to the holder of
     a key was judged by the very bytes that are sent on.
     """
-    seen = {200: 0, 400: 0, 401: 0, 404: 0, 405: 0}
+    seen = {200: 0, 400: 0, 404: 0, 405: 0}
     for target in {*spellings(), *from_corpus()}:
         status, sent = ask(busy_world, target, None)
         assert status in (200, 400, 401), target
@@ -220,7 +220,6 @@ def test_public_paths_answer_whatever_happens(make_world: MakeWorld) -> None:
         for path in sorted(PUBLIC - {b"/ready"}):
             client.ask(b"GET", path)
     assert {answer.status for answer in client.answers} == {200}
-    assert client.answer if not client.answers else client.answers[0].all(b"retry-after") == []
 
 
 @pytest.mark.parametrize("path", RELAYED)

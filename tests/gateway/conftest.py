@@ -86,9 +86,7 @@ def external(engine: ScriptedEngine, **settings: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def relay(
-    tmp_path_factory: pytest.TempPathFactory, engine: ScriptedEngine
-) -> Iterator[Gateway]:
+def relay(tmp_path_factory: pytest.TempPathFactory, engine: ScriptedEngine) -> Iterator[Gateway]:
     """
     A gateway that relays to the scripted engine, as much at once as there is.
     """
@@ -98,9 +96,7 @@ def relay(
 
 
 @pytest.fixture(scope="session")
-def narrow(
-    tmp_path_factory: pytest.TempPathFactory, engine: ScriptedEngine
-) -> Iterator[Gateway]:
+def narrow(tmp_path_factory: pytest.TempPathFactory, engine: ScriptedEngine) -> Iterator[Gateway]:
     """
     A gateway that relays one request at a time, and lets three wait.
     """

@@ -120,9 +120,7 @@ class Client:
         """
         self.connection.sendall(data)
 
-    def post(
-        self, path: str, content: object, key: str | None = None, lines: str = ""
-    ) -> None:
+    def post(self, path: str, content: object, key: str | None = None, lines: str = "") -> None:
         """
         Send a request with a JSON body.
         """

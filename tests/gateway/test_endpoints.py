@@ -82,18 +82,18 @@ def test_tls(tmp_path: Path, certificate: tuple[Path, Path], engine: ScriptedEng
     endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key_path}:certKey={certificate_path}"
     settings = external(engine, GATEWAY_ENDPOINT=endpoint)
     context = ssl.create_default_context(cafile=str(certificate_path))
-    with running(Gateway(tmp_path, settings), ready=False) as gateway:
-        with (
-            socket.create_connection(("127.0.0.1", gateway.port), 30) as plain,
-            context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
-        ):
-            client = Client(connection)
-            client.send(request_bytes("GET", "/v1/models", gateway.key))
-            fields = dict(client.read("GET").json["fields"])
-            assert fields["X-Forwarded-Proto"] == "https"
-            client.post(CHAT, chat(), gateway.key)
-            assert client.read().status == 200
-            client.close()
+    with (
+        running(Gateway(tmp_path, settings), ready=False) as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port), 30) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        client = Client(connection)
+        client.send(request_bytes("GET", "/v1/models", gateway.key))
+        fields = dict(client.read("GET").json["fields"])
+        assert fields["X-Forwarded-Proto"] == "https"
+        client.post(CHAT, chat(), gateway.key)
+        assert client.read().status == 200
+        client.close()
 
 
 def test_a_stream_through_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

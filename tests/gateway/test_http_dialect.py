@@ -79,7 +79,11 @@ def test_http_1_0(relay: Gateway, engine: ScriptedEngine) -> None:
     engine.script(request_id, speak)
     with Client.connected(relay.port) as client:
         request = request_bytes(
-            "POST", CHAT, relay.key, b"{}", f"Connection: keep-alive\r\nX-Request-Id: {request_id}\r\n"
+            "POST",
+            CHAT,
+            relay.key,
+            b"{}",
+            f"Connection: keep-alive\r\nX-Request-Id: {request_id}\r\n",
         )
         client.send(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
         received = client.rest()
@@ -125,9 +129,7 @@ def test_expect_continue(relay: Gateway) -> None:
 @pytest.mark.parametrize(
     ("key", "length", "status"), [("sk-wrong-wrong-wrong", 2, 401), (None, 99_999_999, 413)]
 )
-def test_expect_continue_refused(
-    relay: Gateway, key: str | None, length: int, status: int
-) -> None:
+def test_expect_continue_refused(relay: Gateway, key: str | None, length: int, status: int) -> None:
     """Nobody is asked for a body that will not be read."""
     lines = f"Expect: 100-continue\r\nContent-Length: {length}\r\n"
     with Client.connected(relay.port) as client:

@@ -24,7 +24,6 @@ from tests.gateway.scripted_engine import (
 from tests.gateway.talking import CHAT, Client, Stream, chat, fresh_id, named, request_bytes
 
 
-
 def test_the_request_is_passed_on(relay: Gateway) -> None:
     """Method, path, query, body, and repeated header fields in their order."""
     headers = {"X-One": "1", "Accept": "text/event-stream", "x-one": "2"}
@@ -153,16 +152,17 @@ def test_a_connection_closed_after_a_stream_is_not_used_again(
     def speak(asked: Asked) -> None:
         begin_stream(asked)
         end_stream(asked)
+        # Until the gateway has closed it, or has sent what will be lost.
+        asked.connection.recv(1, socket.MSG_PEEK)
 
-    for _ in range(10):
-        request_id = fresh_id()
-        engine.script(request_id, speak)
-        with Client.connected(relay.port) as client:
-            client.post(CHAT, chat(stream=True), relay.key, f"X-Request-Id: {request_id}\r\n")
-            assert client.read().body == b"data: [DONE]\n\n"
-            client.post(CHAT, chat(), relay.key)
-            answer = client.read()
-        assert answer.status == 200, answer
+    request_id = fresh_id()
+    engine.script(request_id, speak)
+    with Client.connected(relay.port) as client:
+        client.post(CHAT, chat(stream=True), relay.key, f"X-Request-Id: {request_id}\r\n")
+        assert client.read().body == b"data: [DONE]\n\n"
+        client.post(CHAT, chat(), relay.key)
+        answer = client.read()
+    assert answer.status == 200, answer
 
 
 def test_a_client_that_leaves_frees_the_engine(relay: Gateway, engine: ScriptedEngine) -> None:
@@ -198,9 +198,7 @@ def test_ways_to_leave_a_stream(relay: Gateway, engine: ScriptedEngine, how: str
             client.connection.shutdown(socket.SHUT_WR)
             until(lambda: is_left(asked), "the gateway has left", 5)
         elif how == "reset":
-            client.connection.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-            )
+            client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     until(lambda: is_left(asked), "the gateway has left", 5)
     gate.open()
     assert relay.access_status(request_id) == 499
@@ -233,7 +231,9 @@ def test_a_client_that_does_not_read_stops_the_engine(
     engine.script(request_id, pour)
     with Client.connected(relay.port) as client:
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        client.send(request_bytes("GET", "/v1/files", relay.key, None, f"X-Request-Id: {request_id}\r\n"))
+        client.send(
+            request_bytes("GET", "/v1/files", relay.key, None, f"X-Request-Id: {request_id}\r\n")
+        )
         assert client.begin().status == 200
         until(stands_still, "the engine is stopped")
         assert sent_bytes < wanted_bytes / 4
@@ -296,7 +296,7 @@ def test_an_engine_that_dies_in_a_stream(relay: Gateway, engine: ScriptedEngine)
     with Client.connected(relay.port) as client:
         client.post(CHAT, chat(stream=True), relay.key, f"X-Request-Id: {request_id}\r\n")
         received = client.rest()
-    head, _, framed = received.partition(b"\r\n\r\n")
+    framed = received.partition(b"\r\n\r\n")[2]
     assert b'data: {"n":1}\n\n' in framed
     assert b'data: {"error": {' in framed
     assert b"\n\ndata: {" in framed.partition(b'data: {"n":\r\n')[2]

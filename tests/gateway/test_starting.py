@@ -19,14 +19,13 @@ from tests.gateway.running import (
     clean_environment,
     make_secret,
     running,
+    until,
 )
 from tests.gateway.talking import CHAT, ask, chat
 from tests.tiny_model import tiny_model
 
 
-def refused(
-    directory: Path, settings: Mapping[str, object], *arguments: str
-) -> str:
+def refused(directory: Path, settings: Mapping[str, object], *arguments: str) -> str:
     """
     Start a gateway that must not start.
 
@@ -162,7 +161,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         assert gateway.ask("POST", CHAT, body=chat()).status == 401
 
 
-PLUGIN = '''
+PLUGIN = """
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.strcred import ICheckerFactory
@@ -198,7 +197,7 @@ class Factory:
 
 
 directory = Factory()
-'''
+"""
 
 
 def test_a_checker_of_another_package(tmp_path: Path) -> None:
@@ -227,7 +226,8 @@ def test_a_checker_of_another_package(tmp_path: Path) -> None:
             for key in (secret, "sk-some-other-key-here", secret, secret)
         ]
         assert statuses == [200, 401, 200, 429]
-        assert " | somebody | " in gateway.access_lines()[0]
+        lines = until(gateway.access_lines, "the access log")
+        assert " | somebody | " in lines[0]
 
 
 def llama_gateway(directory: Path, *arguments: str, **settings: str) -> str:

@@ -4,6 +4,8 @@ The pages that need no key, and what a stranger is told on all others.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -187,7 +189,9 @@ def test_clients_cannot_make_series(mocked: Gateway) -> None:
 def test_no_entry(mocked: Gateway, path: str, headers: dict[str, str]) -> None:
     """The same 401 everywhere, and nothing of the key in it."""
     request_id = fresh_id("stranger")
-    answer = mocked.ask("POST", path, key=None, body=b"{}", headers={**headers, **named(request_id)})
+    answer = mocked.ask(
+        "POST", path, key=None, body=b"{}", headers={**headers, **named(request_id)}
+    )
     assert answer.status == 401
     assert answer.error["type"] == "invalid_request_error"
     assert answer.error["code"] == "invalid_api_key"
@@ -301,7 +305,7 @@ def test_a_line_for_every_request(mocked: Gateway, limited_keys: list[str]) -> N
     ids = {word: fresh_id(word) for word in ("ok", "lost", "limited", "large", "refused", "ping")}
     mocked.ask("POST", CHAT, body=chat(), headers=named(ids["ok"]))
     mocked.ask("GET", "/ping", key=None, headers=named(ids["ping"]))
-    mocked.ask("GET", "/no where".replace(" ", "%20"), headers=named(ids["lost"]))
+    mocked.ask("GET", "/nowhere", headers=named(ids["lost"]))
     for _ in range(2):
         mocked.ask("GET", "/v1/models", key=key)
     mocked.ask("GET", "/v1/models?key=x", key=key, headers=named(ids["limited"]))
@@ -311,7 +315,7 @@ def test_a_line_for_every_request(mocked: Gateway, limited_keys: list[str]) -> N
     fields = {word: line.split(" | ") for word, line in lines.items()}
     assert [len(each) for each in fields.values()] == [7] * 5
     assert fields["ok"][1:4] == ["user", f"POST {CHAT}", "200"]
-    assert fields["lost"][1:4] == ["user", "GET /no%20where", "404"]
+    assert fields["lost"][1:4] == ["user", "GET /nowhere", "404"]
     assert fields["limited"][2:4] == ["GET /v1/models", "429"]
     assert fields["limited"][1].startswith("limited-")
     assert fields["large"][1:4] == ["user", f"POST {CHAT}", "413"]
@@ -323,8 +327,6 @@ def test_lines_as_json(relay: Gateway) -> None:
     """With the same facts and more, and no query."""
     request_id = fresh_id()
     relay.ask("GET", "/v1/models?secret=1", headers=named(request_id))
-    import json
-
     line = json.loads(relay.access_line(request_id))
     assert line.keys() == {
         "ts",

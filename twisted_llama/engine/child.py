@@ -190,7 +190,7 @@ class ChildRun:
         self._signal("KILL")
 
     def _escalate(self) -> None:
-        self.log.warn(  # noqa: G010  # twisted.logger has no warning()
+        self.log.warn(
             "The engine ignored SIGTERM for {grace} s; it is killed.", grace=STOP_GRACE_SECONDS
         )
         # Should even this get lost, ask again.

@@ -81,7 +81,7 @@ class Readiness:
                     "could use it. Remove what turns its --api-key-file off (EXTRA_ARGS, a "
                     "wrapper script), or take a llama-server that knows this option."
                 )
-        self.log.warn(  # noqa: G010  # twisted.logger has no warning()
+        self.log.warn(
             "The engine knows none of the paths on which its key could be checked; "
             "it is used all the same."
         )

@@ -251,9 +251,11 @@ class GatewayChannel(Protocol):
             raise PayloadTooLarge(self._limits.max_body_bytes)
         if head.expects_continue and not self._input:
             self.outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._pieces = pieces = []
+        pieces: list[bytes] = []
+        self._pieces = pieces
         self._received_bytes = 0
-        self._wanted = wanted = Deferred()
+        wanted: Deferred[list[bytes]] = Deferred()
+        self._wanted = wanted
         self._body_since = self._now()
         self._deadline = self._body_since + self._limits.body_timeout_seconds
         data, self._input = self._input, b""
@@ -267,7 +269,8 @@ class GatewayChannel(Protocol):
 
     def _feed_body(self, data: bytes) -> None:
         framing, pieces = self._framing, self._pieces
-        assert framing is not None and pieces is not None
+        assert framing is not None
+        assert pieces is not None
         try:
             payload = framing.feed(data)
         except FramingError as error:

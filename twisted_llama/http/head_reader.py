@@ -37,7 +37,7 @@ class HeadReader:
     @ivar begun: whether any byte of the head has come.
     """
 
-    __slots__ = ("_buffer", "_lines", "_limits", "_skipped", "begun", "excess")
+    __slots__ = ("_buffer", "_limits", "_lines", "_skipped", "begun", "excess")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -93,7 +93,7 @@ class HeadReader:
         end = buffer.find(b"\r\n\r\n", seen) + 4
         if end > 3:
             return self._take(bytes(buffer), end)
-        if buffer and buffer != b"\r" and not 65 <= buffer[0] <= 90 or _BARE.search(buffer, seen):
+        if (buffer and buffer != b"\r" and not 65 <= buffer[0] <= 90) or _BARE.search(buffer, seen):
             raise MalformedRequest("The request's head is malformed.")
         self._lines += data.count(b"\n")
         last_line_bytes = len(buffer) - buffer.rfind(b"\n") - 1

@@ -16,7 +16,7 @@ from twisted.web.http import parse_qs
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 
-from twisted_llama.errors import GatewayError
+from twisted_llama.errors import GatewayError, InternalError
 from twisted_llama.http.head import RequestHead
 from twisted_llama.http.target import judge_target
 
@@ -43,13 +43,13 @@ class GatewayRequest(Request):
     """
 
     log = Logger()
-    channel: GatewayChannel
+    channel: GatewayChannel  # type: ignore[assignment]  # stands where HTTPChannel stands
     head: RequestHead
     common_lines: bytes = b""
     query: bytes = b""
     on_gone: Callable[[], None] | None = None
     on_drained: Callable[[], None] | None = None
-    defaultContentType = None  # type: ignore[assignment]  # a body without a type stays so
+    defaultContentType = None  # a body without a type stays so
 
     def begin(self, head: RequestHead) -> None:
         """
@@ -124,7 +124,7 @@ class GatewayRequest(Request):
         if self.channel is None:
             # The client has left; there is nobody to tell.
             return
-        error = reason.value
+        error = reason.value or InternalError()
         if not isinstance(error, GatewayError):
             self.log.failure(
                 "While serving {method} {path}", reason, method=self.method, path=self.path

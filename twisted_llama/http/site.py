@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
-from twisted.web.http import datetimeToString
+from twisted.web.http import Request, datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
@@ -92,8 +92,9 @@ class GatewaySite(Site):
     """
 
     noisy = False
-    protocol = GatewayChannel
-    requestFactory: Callable[[GatewayChannel], GatewayRequest]
+    # GatewayChannel stands where twisted.web's own channel stands, under the
+    # same Site and Request, but is no subclass of it.
+    requestFactory: Callable[[GatewayChannel], GatewayRequest]  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -121,7 +122,9 @@ class GatewaySite(Site):
         self._open: dict[str, int] = {}
         self._when_none: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> GatewayChannel | None:
+    def buildProtocol(  # type: ignore[override]  # see requestFactory
+        self, addr: IAddress | None
+    ) -> GatewayChannel | None:
         """
         Make the channel of a new connection, unless there are too many.
         """
@@ -188,7 +191,7 @@ class GatewaySite(Site):
         Nothing to close.
         """
 
-    def log(self, request: GatewayRequest) -> None:
+    def log(self, request: Request) -> None:
         """
         Nothing to write: see L{startFactory}.
         """

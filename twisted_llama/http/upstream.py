@@ -159,7 +159,7 @@ class EngineConnection(Protocol):
         buffer = self._buffer = self._buffer + data if self._buffer else data
         end = buffer.find(b"\r\n\r\n") + 4
         if end <= 3 or end > MAX_HEAD_BYTES:
-            if len(buffer) > MAX_HEAD_BYTES or not b"HTTP/1."[: len(buffer)] == buffer[:7]:
+            if len(buffer) > MAX_HEAD_BYTES or b"HTTP/1."[: len(buffer)] != buffer[:7]:
                 self._fail(EngineUnavailable("The engine's answer is not valid HTTP."))
             return
         self._buffer = b""

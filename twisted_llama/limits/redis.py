@@ -100,14 +100,14 @@ class RedisLimits(Service):
         """
         Begin to connect; a Redis that is down does not hinder the start.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().startService()
         self._connection.start()
 
     def stopService(self) -> Deferred[None]:
         """
         @return: fires when the connection is closed.
         """
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+        super().stopService()
         return self._connection.stop()
 
     def take(self, key_id: str, limit: int) -> Deferred[Decision]:

@@ -116,9 +116,7 @@ def redis_endpoint(reactor: IRedisReactor, address: RedisAddress) -> IStreamClie
         read.
     """
     if address.path:
-        return UNIXClientEndpoint(  # type: ignore[no-untyped-call]  # Twisted's, not annotated
-            reactor, address.path, timeout=CONNECT_SECONDS
-        )
+        return UNIXClientEndpoint(reactor, address.path, timeout=CONNECT_SECONDS)
     plain = HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_SECONDS)
     if not address.tls:
         return plain
@@ -130,9 +128,7 @@ def redis_endpoint(reactor: IRedisReactor, address: RedisAddress) -> IStreamClie
     if address.ca_certs is not None:
         try:
             pem = FilePath(address.ca_certs).getContent()
-            trust_root = trustRootFromCertificates(  # type: ignore[no-untyped-call]  # Twisted's
-                [Certificate.loadPEM(pem)]
-            )
+            trust_root = trustRootFromCertificates([Certificate.loadPEM(pem)])
         except Exception as problem:
             # pyOpenSSL has an Error of its own that is no ValueError.
             raise _refused(

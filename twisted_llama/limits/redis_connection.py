@@ -63,12 +63,14 @@ class RedisConnection:
         self._factory = Factory.forProtocol(_protocol_class())
         self._factory.noisy = False
         self._keeping: Deferred[None] | None = None
+        self._wanted = False
         self.protocol: RedisProtocol | None = None
 
     def start(self) -> None:
         """
         Begin to connect.
         """
+        self._wanted = True
         self._keeping = Deferred.fromCoroutine(self._keep_connected())
 
     def stop(self) -> Deferred[None]:
@@ -77,6 +79,7 @@ class RedisConnection:
 
         @return: fires when the connection is closed.
         """
+        self._wanted = False
         keeping, self._keeping = self._keeping, None
         if keeping is None:
             return succeed(None)
@@ -97,7 +100,9 @@ class RedisConnection:
         Runs until it is cancelled.
         """
         failures = 0
-        while True:
+        # An endpoint that is cancelled while it connects may fail with an error of its
+        # own instead of CancelledError.
+        while self._wanted:
             started = self._clock.seconds()
             try:
                 await self._connect_once()
@@ -105,6 +110,8 @@ class RedisConnection:
                 raise
             except Exception as problem:
                 # Whatever it was, trying again is the cure, and the limits do not wait.
+                if not self._wanted:
+                    return
                 self._on_down(describe(problem))
             if self._clock.seconds() - started > LONGEST_DELAY_SECONDS:
                 failures = 0
@@ -169,7 +176,7 @@ def _expect_cancelled(failure: Failure) -> None:
     """
     How the keeping of a connection ends.
     """
-    failure.trap(CancelledError)  # type: ignore[no-untyped-call]  # Twisted's, not annotated
+    failure.trap(CancelledError)
 
 
 def _protocol_class() -> Any:
