@@ -132,6 +132,7 @@ class EngineFaults:
             self._tally.add(f"{kind.fault}, {kind.stage}", count=0)
         random.shuffle(kinds)
         plan = [kinds[at % len(kinds)] for at in range(number)]
+        await self.queue_behind_streams()
         for at in range(0, number, _BATCH):
             batch = plan[at : at + _BATCH]
             lanes = iter([script for script in batch if script.stage != "after end"])
@@ -140,6 +141,24 @@ class EngineFaults:
             # nobody can know; so these have the gateway for themselves.
             await self._lane(iter([script for script in batch if script.stage == "after end"]))
             await self.probe()
+
+    async def queue_behind_streams(self) -> None:
+        """
+        llama-server closes the connection after every stream, without having
+        said so: who waited for its slot must not be sent there.
+        """
+        script = Script(True, "chunked", "after end", "closes")
+
+        async def one() -> None:
+            request_id = self._next_id()
+            wire = await Wire.open(self._product.port, 10)
+            await wire.send(self._request(request_id, script, b"{}"))
+            answer = await wire.answer()
+            wire.close()
+            wrong = broken_promise(script, answer, request_id)
+            self._tally.add("queue behind streams that end with the connection", wrong)
+
+        await asyncio.gather(*(one() for _ in range(4 * SLOTS)))
 
     def _next_id(self) -> str:
         self._number += 1

@@ -222,6 +222,26 @@ class RateLimited(GatewayError):
         )
 
 
+class TooManyConnections(GatewayError):
+    """
+    One address asks for too much at once through a proxy.
+
+    @ivar limit: C{MAX_CONNECTIONS_PER_IP}.
+    """
+
+    code = "too_many_connections"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"More than {self.limit} requests from one address at once "
+            "(MAX_CONNECTIONS_PER_IP). Wait for some of them to be answered."
+        )
+
+
 # -- what the gateway cannot do now ------------------------------------------
 
 

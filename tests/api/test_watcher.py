@@ -10,7 +10,7 @@ import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.api.conftest import MakeWorld
-from tests.api.ends import OK, STREAM_HEAD, chunk
+from tests.api.ends import OK, STREAM_HEAD, Client, chunk
 from tests.api.world import EPOCH, World
 from twisted_llama.api.watcher import RequestIds
 from twisted_llama.telemetry.exchange import Exchange
@@ -96,6 +96,35 @@ def test_who_a_client_is(
     assert asked == [host]
     assert b"X-Forwarded-For: " + forwarded + b"\r\n" in world.engine.received
     assert world.engine.received.lower().count(b"x-forwarded-for") == 1
+
+
+def test_one_client_behind_a_proxy_is_not_all_of_them(make_world: MakeWorld) -> None:
+    """
+    MAX_CONNECTIONS_PER_IP counts the requests of each client that a trusted proxy names.
+    """
+    world = make_world(
+        trusted_proxies=PROXIES, max_connections_per_ip=2, max_concurrent_requests=9
+    )
+
+    def ask(host: bytes, target: bytes = b"/v1/x") -> Client:
+        return world.client("10.0.0.1").ask(
+            b"POST", target, (b"X-Forwarded-For", host), body=b"{}"
+        )
+
+    first, second = ask(b"203.0.113.9"), ask(b"203.0.113.9")
+    third, other = ask(b"203.0.113.9"), ask(b"203.0.113.10")
+    assert first.received == second.received == other.received == b""
+    assert (third.answer.status, third.answer.code) == (429, "too_many_connections")
+    assert third.answer[b"retry-after"] == b"1"
+    assert third.answer.json["error"]["type"] == "rate_limit_error"
+    client = world.client("10.0.0.1")
+    client.ask(b"GET", b"/ping", (b"X-Forwarded-For", b"203.0.113.9"), key=None)
+    assert client.answer.status == 200
+    first.leave()
+    assert ask(b"203.0.113.9").received == b""
+    for client in world.clients:
+        client.leave()
+    assert not world.watcher._under_way
 
 
 def test_without_trusted_proxies(world: World) -> None:

@@ -152,6 +152,7 @@ class Options:
     queue_timeout: float = 300.0
     request_timeout: float = 300.0
     trusted_proxies: Networks = ()
+    max_connections_per_ip: int = 1000
     proxy_extra_paths: tuple[bytes, ...] = ()
     auth_enabled: bool = True
     metrics_auth_enabled: bool = False
@@ -206,6 +207,7 @@ class World:
         self.watcher = RequestWatcher(
             Cors(chosen.cors_origins),
             chosen.trusted_proxies,
+            chosen.max_connections_per_ip,
             (self.exchanges.append, self.metrics.observe),
             self.clock.seconds,
             self.wall_clock,

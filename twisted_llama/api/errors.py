@@ -30,6 +30,7 @@ TABLE: dict[type[GatewayError], tuple[int, str, bool]] = {
     errors.PayloadTooLarge: (413, _INVALID_REQUEST, True),
     errors.UriTooLong: (414, _INVALID_REQUEST, True),
     errors.RateLimited: (429, "rate_limit_error", False),
+    errors.TooManyConnections: (429, "rate_limit_error", False),
     errors.HeaderFieldsTooLarge: (431, _INVALID_REQUEST, True),
     errors.InternalError: (500, _SERVER, False),
     errors.ReloadFailed: (500, _SERVER, False),
@@ -102,6 +103,8 @@ def _headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
         return [(b"WWW-Authenticate", b"Bearer")]
     if isinstance(error, errors.MethodNotAllowed):
         return [(b"Allow", ", ".join(error.allowed).encode("ascii"))]
+    if isinstance(error, errors.TooManyConnections):
+        return [(b"Retry-After", b"1")]
     if isinstance(error, (errors.RateLimited, errors.NotAdmitted)):
         return [(b"Retry-After", b"%d" % max(1, ceil(error.retry_after_seconds)))]
     return []

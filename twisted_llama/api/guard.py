@@ -39,7 +39,10 @@ class Guard(Resource):
         Find out who it is, and go on to what was asked for.
 
         @raise InvalidKey: if no key came, or none that is in force.
+        @raise GatewayError: whatever the request's objection is.
         """
+        if request.objection is not None:
+            raise request.objection
         if self._login is None:
             self._enter(request)
             return NOT_DONE_YET

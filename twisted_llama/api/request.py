@@ -20,12 +20,14 @@ class ApiRequest(GatewayRequest):
     @ivar client_host: the client's address; behind a trusted proxy, the one
         that it reports.
     @ivar forwarded_for: the value of C{X-Forwarded-For} for the engine.
+    @ivar objection: why it is refused whatever it asks for, public pages apart.
     @ivar principal: who sent it, once that is known; C{None} with keys off.
     """
 
     exchange: Exchange
     client_host: str = ""
     forwarded_for: bytes = b""
+    objection: GatewayError | None = None
     principal: Principal | None = None
 
     def processingFailed(self, reason: Failure) -> None:

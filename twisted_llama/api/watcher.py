@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
@@ -17,7 +18,7 @@ from twisted_llama.api.cors import Cors
 from twisted_llama.api.errors import note_error, render_error
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.routes import PUBLIC
-from twisted_llama.errors import GatewayError
+from twisted_llama.errors import GatewayError, TooManyConnections
 from twisted_llama.http.headers import Networks, forwarded_for
 from twisted_llama.http.site import ErrorAnswer
 from twisted_llama.telemetry.endpoints import endpoint_label
@@ -56,18 +57,23 @@ class RequestWatcher:
         self,
         cors: Cors,
         trusted_proxies: Networks,
+        max_per_client: int,
         observers: tuple[ExchangeObserver, ...],
         now: Callable[[], float],
         wall_clock: Callable[[], float],
         ids: RequestIds,
     ) -> None:
         """
+        @param max_per_client: how many requests one client may have under way
+            through trusted proxies, whose connections are not counted.
         @param observers: are told of each request once, when it is over.
         @param now: the clock for durations, in seconds.
         @param wall_clock: seconds since the epoch.
         """
         self._cors = cors
         self._trusted = trusted_proxies
+        self._max_per_client = max_per_client
+        self._under_way: Counter[str] = Counter()
         self._observers = observers
         self._now = now
         self._wall_clock = wall_clock
@@ -102,6 +108,9 @@ class RequestWatcher:
             request.forwarded_for, request.client_host = forwarded_for(
                 request.head, peer, self._trusted
             )
+            self._under_way[request.client_host] += 1
+            if self._under_way[request.client_host] > self._max_per_client:
+                request.objection = TooManyConnections(self._max_per_client)
         else:
             request.forwarded_for = peer.encode("ascii", "replace")
             request.client_host = peer
@@ -110,6 +119,10 @@ class RequestWatcher:
         """
         Complete a request's exchange and pass it on.
         """
+        if self._trusted:
+            self._under_way[request.client_host] -= 1
+            if not self._under_way[request.client_host]:
+                del self._under_way[request.client_host]
         exchange = request.exchange
         exchange.finished = self._now()
         exchange.bytes_sent = request.sentLength

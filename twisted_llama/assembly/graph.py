@@ -237,6 +237,7 @@ def build_graph(
     watcher = RequestWatcher(
         cors,
         settings.trusted_proxies,
+        settings.max_connections_per_ip,
         (metrics.observe, access_log.observe),
         clock.seconds,
         time.time,
@@ -301,6 +302,7 @@ def _client_limits(settings: Settings) -> ClientLimits:
         keepalive_timeout_seconds=settings.keepalive_timeout,
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_ip,
+        trusted_proxies=settings.trusted_proxies,
     )
 
 

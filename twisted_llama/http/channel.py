@@ -59,8 +59,14 @@ class GatewayChannel(Protocol):
 
     outlet: Outlet
 
-    def __init__(self, site: GatewaySite) -> None:
+    def __init__(self, site: GatewaySite, counted_as: str = "") -> None:
+        """
+        @param counted_as: the address under which the connection was counted.
+        """
         self.site = site
+        self.counted_as = counted_as
+        self._peer: IAddress | None = None
+        self._host: IAddress | None = None
         self.factory = site
         self._limits = site.limits
         self._now = site.deadlines.clock.seconds
@@ -96,8 +102,6 @@ class GatewayChannel(Protocol):
             self.transport.setTcpNoDelay(True)
         self.outlet = make_outlet(self.transport, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
-        self._host = self.transport.getHost()
-        self._peer = self.transport.getPeer()
         self._deadline = self._now() + self._limits.header_timeout_seconds
         self.site.deadlines.add(self)
         self.site.channels.add(self)
@@ -230,7 +234,7 @@ class GatewayChannel(Protocol):
         Answer bytes that are no request, and read nothing more as one.
         """
         answer = self.site.render_error(None, error)
-        self.site.refused(error, self._peer)
+        self.site.refused(error, self.getPeer())
         self._must_close = True
         self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, answer.reason, answer.headers)
         self.outlet.write(answer.body)
@@ -318,12 +322,20 @@ class GatewayChannel(Protocol):
         """
         The client's address.
         """
+        # Asked when the first request is there: behind a haproxy: endpoint it is
+        # not known before.
+        if self._peer is None:
+            assert self.transport is not None
+            self._peer = self.transport.getPeer()
         return self._peer
 
     def getHost(self) -> IAddress:
         """
         The address that the client has reached.
         """
+        if self._host is None:
+            assert self.transport is not None
+            self._host = self.transport.getHost()
         return self._host
 
     def isSecure(self) -> bool:

@@ -146,8 +146,22 @@ def parse_request_head(head: bytes) -> RequestHead:
         fields,
         first,
         length,
-        parser.should_keep_alive() if b"connection" in first else version == b"HTTP/1.1",
+        _keeps_alive(fields, version) if b"connection" in first else version == b"HTTP/1.1",
     )
+
+
+def _keeps_alive(fields: list[Field], version: bytes) -> bool:
+    """
+    What C{Connection} says of the time after the answer.  (llhttp says it too,
+    but not of a message that has ended with its head.)
+    """
+    options = {
+        option.strip().lower()
+        for key, _, value in fields
+        if key == b"connection"
+        for option in value.split(b",")
+    }
+    return b"close" not in options and (version == b"HTTP/1.1" or b"keep-alive" in options)
 
 
 def _request_length(fields: list[Field], first: dict[bytes, bytes], version: bytes) -> int | None:
@@ -276,13 +290,12 @@ def parse_response_head(head: bytes) -> ResponseHead:
     if lengths and (len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
         raise EngineUnavailable("The engine's answer has an unclear Content-Length.")
     status_line = line[0]
-    connection = values.get(b"connection", b"").lower()
     return ResponseHead(
         int(line[2]),
         status_line[13:-2],
         tuple(fields),
         int(lengths[0]) if lengths else None,
         bool(codings),
-        b"keep-alive" in connection if line[1] == b"0" else b"close" not in connection,
+        _keeps_alive(fields, b"HTTP/1." + line[1]),
         values.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
     )

@@ -129,7 +129,13 @@ class GatewayRequest(Request):
             self.log.failure(
                 "While serving {method} {path}", reason, method=self.method, path=self.path
             )
-        self.channel.fail(self, error)
+        channel = self.channel
+        try:
+            channel.fail(self, error)
+        except Exception:
+            # Whoever waits must not wait for ever because of a defect of ours.
+            self.log.failure("While answering with an error")
+            channel.abortConnection()
 
     # -- the short way out, for answers that come with their own framing ------
 

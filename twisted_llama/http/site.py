@@ -18,6 +18,7 @@ from twisted_llama.errors import GatewayError
 from twisted_llama.http.channel import GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
+from twisted_llama.http.headers import Networks, trusts
 from twisted_llama.http.request import GatewayRequest
 
 
@@ -25,6 +26,9 @@ from twisted_llama.http.request import GatewayRequest
 class ClientLimits:
     """
     What a client may ask of the gateway, in bytes and seconds.
+
+    @ivar trusted_proxies: whose connections are those of many clients, and so
+        not counted as one's.
     """
 
     head: HeadLimits = field(factory=HeadLimits)
@@ -35,6 +39,7 @@ class ClientLimits:
     keepalive_timeout_seconds: float = 75.0
     max_connections: int = 10000
     max_connections_per_address: int = 1000
+    trusted_proxies: Networks = ()
 
 
 @frozen
@@ -135,7 +140,7 @@ class GatewaySite(Site):
         ):
             return None
         self._open[host] = count + 1
-        return GatewayChannel(self)
+        return GatewayChannel(self, host)
 
     def forget(self, channel: GatewayChannel) -> None:
         """
@@ -146,7 +151,7 @@ class GatewaySite(Site):
             waiting, self._when_none = self._when_none, []
             for deferred in waiting:
                 deferred.callback(None)
-        host = getattr(channel.getPeer(), "host", "")
+        host = channel.counted_as
         count = self._open.get(host, 0) - 1
         if count > 0:
             self._open[host] = count

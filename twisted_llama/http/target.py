@@ -18,7 +18,7 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 #: Characters that mean one thing escaped and another unescaped, or that some
 #: servers decode twice, cut a path at, or take for a slash.
-_AMBIGUOUS = frozenset(b'/\\%;?#"<>|^`{}') | frozenset(range(0x21)) | {0x7F}
+_AMBIGUOUS = frozenset(b'/\\%;?#"<>|^`{}') | frozenset(range(0x20)) | {0x7F}
 
 
 def judge_target(target: bytes) -> tuple[bytes, bytes]:

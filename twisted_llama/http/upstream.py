@@ -205,6 +205,8 @@ class EngineConnection(Protocol):
             return
         reusable = (
             head.keep_alive
+            # llama-server closes after a stream, whatever its head said.
+            and not head.event_stream
             and not excess
             and not self.outlet.blocked
             and not self._closed
