@@ -268,6 +268,9 @@ class ScriptedEngine:
             # What was sent shall have been read before the fault happens.
             await asyncio.sleep(0.02)
         if script.fault == "closes":
+            if script.stage == "after end":
+                # As llama-server does it after streams: not quite at once.
+                await asyncio.sleep(0.003)
             return
         if script.fault == "resets":
             self._reset(writer)

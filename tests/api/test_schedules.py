@@ -42,7 +42,7 @@ class Schedules(RuleBasedStateMachine):
         One of the clients that are there, perhaps a new one.
         """
         present = [client for client in self.world.clients if not client.transport.lost]
-        if len(present) < 6 and number % 3 == 0 or not present:
+        if (len(present) < 6 and number % 3 == 0) or not present:
             return self.world.client(f"192.0.2.{number}")
         return present[number % len(present)]
 

@@ -102,14 +102,10 @@ def test_one_client_behind_a_proxy_is_not_all_of_them(make_world: MakeWorld) -> 
     """
     MAX_CONNECTIONS_PER_IP counts the requests of each client that a trusted proxy names.
     """
-    world = make_world(
-        trusted_proxies=PROXIES, max_connections_per_ip=2, max_concurrent_requests=9
-    )
+    world = make_world(trusted_proxies=PROXIES, max_connections_per_ip=2, max_concurrent_requests=9)
 
     def ask(host: bytes, target: bytes = b"/v1/x") -> Client:
-        return world.client("10.0.0.1").ask(
-            b"POST", target, (b"X-Forwarded-For", host), body=b"{}"
-        )
+        return world.client("10.0.0.1").ask(b"POST", target, (b"X-Forwarded-For", host), body=b"{}")
 
     first, second = ask(b"203.0.113.9"), ask(b"203.0.113.9")
     third, other = ask(b"203.0.113.9"), ask(b"203.0.113.10")

@@ -24,7 +24,9 @@ class FullReactor(MemoryReactor):
     """
 
     def listenTCP(self, port: int, *args: object, **named: object) -> None:  # type: ignore[override]
-        raise CannotListenError("0.0.0.0", port, OSError(errno.EADDRINUSE, "Address already in use"))
+        raise CannotListenError(
+            "0.0.0.0", port, OSError(errno.EADDRINUSE, "Address already in use")
+        )
 
 
 @pytest.mark.parametrize(

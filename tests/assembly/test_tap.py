@@ -4,7 +4,6 @@ C{twistd llama-gateway}: its options, and what it makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from twisted_llama.tap import Options, Plainspoken, makeService
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """
     That of a gateway which could start.
     """
@@ -33,7 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
         "PORT_BACKEND": "0",
     }.items():
         monkeypatch.setenv(name, value)
-    yield monkeypatch
+    return monkeypatch
 
 
 def parsed(*words: str) -> Options:
@@ -156,7 +155,7 @@ def test_bad_endpoint(environment: pytest.MonkeyPatch) -> None:
     What is found only when everything is made is told in the same way.
     """
     environment.setenv("GATEWAY_ENDPOINT", "what:1")
-    with pytest.raises(SystemExit, match="^FATAL: GATEWAY_ENDPOINT=what:1 is not an endpoint"):
+    with pytest.raises(SystemExit, match=r"^FATAL: GATEWAY_ENDPOINT=what:1 is not an endpoint"):
         makeService(parsed())
 
 

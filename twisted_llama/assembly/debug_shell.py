@@ -48,12 +48,14 @@ class DebugShell(Service):
         self._reactor = reactor
         self._environ = environ
         settings = loaded.settings
-        description = settings.health_endpoint or tcp_description(
-            settings.host, settings.port_health
-        )
+        description = tcp_description(settings.host, settings.port_health)
+        setting = f"PORT_HEALTH={settings.port_health}"
+        if settings.health_endpoint is not None:
+            description = settings.health_endpoint
+            setting = f"HEALTH_ENDPOINT={description}"
         self._deadlines = Deadlines(MonotonicTime(reactor))
         site = make_health_site(self._deadlines, time.time)
-        self._listener = Listener(reactor, description, site, f"PORT_HEALTH={settings.port_health}")
+        self._listener = Listener(reactor, description, site, setting)
 
     def privilegedStartService(self) -> None:
         """

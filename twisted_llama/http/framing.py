@@ -214,7 +214,7 @@ class ChunkedFraming:
         elif line:
             if not _TRAILER_LINE.fullmatch(line):
                 raise FramingError("a trailer is not a header field")
-            self._trailer_bytes += len(line)
+            self._trailer_bytes += len(line) + 2
         else:
             self.finished = True
         return stop

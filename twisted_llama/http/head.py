@@ -34,6 +34,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x8
 _FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+=%-]+)(?::[0-9]{0,5})?")
+_FRAMING_FIELDS = re.compile(
+    rb"\r\n(transfer-encoding|content-length):[ \t]*([^\r]*)", re.IGNORECASE
+)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE)
 
 
@@ -132,7 +135,7 @@ def parse_request_head(head: bytes) -> RequestHead:
         # Upgrade is a hop-by-hop offer that a server may ignore, and we do.
         pass
     except HttpParserError as error:
-        if "Transfer-Encoding" in str(error) and not any(f[0] == b"content-length" for f in fields):
+        if _names_one_other_coding(head):
             raise UnsupportedTransferCoding from error
         raise MalformedRequest(f"The request's head is malformed: {error}.") from error
     first = {key: value for key, _, value in reversed(fields)}
@@ -147,6 +150,16 @@ def parse_request_head(head: bytes) -> RequestHead:
         first,
         length,
         _keeps_alive(fields, version) if b"connection" in first else version == b"HTTP/1.1",
+    )
+
+
+def _names_one_other_coding(head: bytes) -> bool:
+    """
+    Whether what is wrong with a head is only that it asks for another coding.
+    """
+    framing = _FRAMING_FIELDS.findall(head)
+    return (
+        len(framing) == 1 and framing[0][0].lower() == b"transfer-encoding" and bool(framing[0][1])
     )
 
 

@@ -13,7 +13,8 @@ import re
 
 from twisted_llama.errors import MalformedRequest
 
-_PLAIN = re.compile(rb"(?:/(?:[A-Za-z0-9_~!$&'()*+,=:@-]|\.(?!\.?(?:/|$)))+)*/?")
+_SEGMENT = rb"(?:[A-Za-z0-9_~!$&'()*+,=:@-]|\.(?!\.?(?:/|$)))+"
+_PLAIN = re.compile(rb"(?:/" + _SEGMENT + rb")+/?|/")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 #: Characters that mean one thing escaped and another unescaped, or that some

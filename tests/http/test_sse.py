@@ -1,0 +1,79 @@
+"""
+What an answer says of itself, however it was cut.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.http.splits import split
+from twisted_llama.http.sse import TAIL_BYTES, Usage, UsageTap
+
+STREAM_END = (
+    b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m.gguf",'
+    b'"timings":{"cache_n":3,"prompt_n":9,"predicted_n":7,"predicted_ms":250.5}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+def fed(pieces: list[bytes]) -> UsageTap:
+    tap = UsageTap()
+    for piece in pieces:
+        tap.feed(piece)
+    return tap
+
+
+@given(st.data(), st.integers(0, 40))
+def test_the_end_of_a_stream_in_any_split(data: st.DataObject, before: int) -> None:
+    stream = b'data: {"delta":{"content":"x"}}\n\n' * before + STREAM_END
+    tap = fed(data.draw(split(stream)))
+    assert tap.read() == Usage(12, 7, 0.2505, "m.gguf")
+    assert tap.ends_event()
+
+
+@given(st.data())
+def test_usage_wins_over_timings(data: st.DataObject) -> None:
+    body = json.dumps(
+        {
+            "choices": [],
+            "model": "a",
+            "usage": {"completion_tokens": 5, "prompt_tokens": 6, "total_tokens": 11},
+            "timings": {"predicted_n": 1, "prompt_n": 2, "predicted_ms": 1000},
+        }
+    ).encode()
+    assert fed(data.draw(split(body))).read() == Usage(6, 5, 1.0, "a")
+
+
+@given(st.text())
+def test_what_the_model_wrote_is_not_counted(text: str) -> None:
+    fake = text + '{"usage":{"completion_tokens":99,"prompt_tokens":98},"model":"fake"}'
+    body = json.dumps({"content": fake, "usage": {"completion_tokens": 1, "prompt_tokens": 2}})
+    usage = fed([body.encode()]).read()
+    assert (usage.prompt_tokens, usage.generated_tokens, usage.model) == (2, 1, None)
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=20))
+def test_it_never_fails_and_holds_little(pieces: list[bytes]) -> None:
+    tap = fed(pieces)
+    tap.read()
+    held = sum(map(len, tap._pieces))
+    assert held <= TAIL_BYTES + max(map(len, pieces), default=0)
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [
+        (b"", True),
+        (b"data: x\n\n", True),
+        (b"data: x\r\n\r\n", True),
+        (b"data: x\r\r", True),
+        (b"data: x\n", False),
+        (b"data: x", False),
+    ],
+)
+def test_whether_the_last_event_is_whole(end: bytes, whole: bool) -> None:
+    assert fed([bytes((c,)) for c in end]).ends_event() is whole
