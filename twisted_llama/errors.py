@@ -8,6 +8,7 @@ knows HTTP: L{twisted_llama.api.errors} maps the classes to statuses.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import ClassVar, Literal
 
 
@@ -218,7 +219,7 @@ class RateLimited(GatewayError):
     def __str__(self) -> str:
         return (
             f"Rate limit reached: {self.limit} requests per minute for this key. "
-            f"Try again in {self.retry_after_seconds:.0f} s."
+            f"Try again in {max(1, ceil(self.retry_after_seconds))} s."
         )
 
 

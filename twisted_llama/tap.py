@@ -14,6 +14,7 @@ from twisted.python import usage
 from twisted_llama.assembly.debug_shell import DebugShell
 from twisted_llama.assembly.gateway import GatewayService
 from twisted_llama.assembly.monotonic import MonotonicTime
+from twisted_llama.engine.resolution import resolve_engine
 from twisted_llama.errors import StartupError
 from twisted_llama.settings import Settings
 from twisted_llama.telemetry.logs import LoggedMultiService, make_observer, own_log_sink
@@ -97,9 +98,10 @@ def _make_service(options: Options) -> IService:
 
     overrides = {} if options["auth"] is None else {"auth": options["auth"]}
     loaded = Settings.load(os.environ, options["config"], overrides)
-    if options["check"]:
-        raise SystemExit(0)
     settings = loaded.settings
+    if options["check"]:
+        resolve_engine(settings)
+        raise SystemExit(0)
     twistd_options: Any = options.parent or {}
     sink = own_log_sink(twistd_options, settings.log_max_bytes, settings.log_keep)
     if sink is None:

@@ -51,7 +51,7 @@ def check(client: Client, status: int, kind: str, code: str, closes: bool) -> di
         b"GET /ping HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /ping HTTP/1.1\r\nHost: a\r\nNo colon\r\n\r\n",
         b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-        b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET /v1/../ping HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET //ping HTTP/1.1\r\nHost: a\r\n\r\n",
     ],

@@ -66,12 +66,13 @@ NEVER = [
 
 #: What is put in front of, behind and into paths to have them taken for others.
 TRICKS = (
-    b"? ?? ?x=/v1/models ?/ping ?;/ping / // /// /. /./ /.. /../ /..;/ ..;/ .. . ./ ../ ~ * & ! $ ' ( ) "
-    b"; ;/ ;x=1 ;%2f.. %00 %09 %0a %0d %0d%0a %20 %23 %25 %26 %2e %2e%2e %2e/ %2e%2e/ %2e%2e%2f %2f "
-    b"%2F %2f%2f %252f %252e%252e/ %3b %3B/ %3f %3F %5c %5C.. %7f %80 %c0%ae%c0%ae/ %c0%af %e2%80%8b "
-    b'%u002f %ff %zz % %2 \\ \\/ ..\\ ..%5c ..%2f ..%252f ..%00/ ..%09 .%2e/ #x # | ^ ` { } " < > '
-    b".json .html .css .php .bak :80 @x %70ing %50ing %2570ing http://gateway.test/ "
-    b"/%2e/ /%2e%2e/ /.%2e/ /;/ /..%2f /%2f /%5c /x/.. /x/../ /x/%2e%2e/"
+    b"? ?? ?x=/v1/models ?/ping ?;/ping / // /// /. /./ /.. /../ /..;/ ..;/ .. . ./ ../ ~ * & "
+    b"! $ ' ( ) ; ;/ ;x=1 ;%2f.. %00 %09 %0a %0d %0d%0a %20 %23 %25 %26 %2e %2e%2e %2e/ "
+    b"%2e%2e/ %2e%2e%2f %2f %2F %2f%2f %252f %252e%252e/ %3b %3B/ %3f %3F %5c %5C.. %7f %80 "
+    b"%c0%ae%c0%ae/ %c0%af %e2%80%8b %u002f %ff %zz % %2 \\ \\/ ..\\ ..%5c ..%2f ..%252f ..%00/ "
+    b'..%09 .%2e/ #x # | ^ ` { } " < > .json .html .css .php .bak :80 @x %70ing %50ing '
+    b"%2570ing http://gateway.test/ /%2e/ /%2e%2e/ /.%2e/ /;/ /..%2f /%2f /%5c /x/.. /x/../ "
+    b"/x/%2e%2e/"
 ).split(b" ")
 PATHS = [*sorted(PUBLIC), b"/v1/models", b"/reload", b"/slots", b"/"]
 

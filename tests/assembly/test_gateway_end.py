@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from twisted.internet.testing import StringTransport
 
+from tests.api.ends import chunk
 from tests.assembly.conftest import MakeLife
+from tests.assembly.life import SECRET
 from twisted_llama.assembly.gateway import FLUSH_SECONDS
 from twisted_llama.errors import StartupError
+from twisted_llama.http.channel import LEAVE_SECONDS
 
 
 def test_an_orderly_end(make_life: MakeLife) -> None:
@@ -28,6 +31,8 @@ def test_an_orderly_end(make_life: MakeLife) -> None:
     stream = life.stream()
     waiting = life.client().ask(b"POST", b"/v1/x", key=SECRET, body=b"{}")
     ended = life.stop()
+    assert not idle.closed, "a request may be on its way"
+    life.reactor.advance(LEAVE_SECONDS)
     assert idle.closed
     assert waiting.answer.code == "draining"
     assert not stream.closed
@@ -38,6 +43,8 @@ def test_an_orderly_end(make_life: MakeLife) -> None:
     life.engine_ends[0].answer(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
     life.settle()
     assert stream.answer.whole
+    life.reactor.advance(LEAVE_SECONDS)
+    life.settle()
     assert stream.closed
     assert life.listens == [True, False]
     assert life.engine.calls == ["start", "stop"]

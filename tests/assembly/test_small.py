@@ -146,5 +146,5 @@ def test_debug_shell_listens_where_it_is_told(tmp_path: Path) -> None:
     loaded = load(tmp_path, debug_shell="true", health_endpoint="tcp:9009")
     DebugShell(loaded, reactor, {}).privilegedStartService()
     assert [server[0] for server in reactor.tcpServers] == [9009]
-    with pytest.raises(StartupError, match="^HEALTH_ENDPOINT=what is not"):
-        DebugShell(load(tmp_path, debug_shell="true", health_endpoint="what"), reactor, {})
+    with pytest.raises(StartupError, match=r"^HEALTH_ENDPOINT=what:1 is not"):
+        DebugShell(load(tmp_path, debug_shell="true", health_endpoint="what:1"), reactor, {})

@@ -92,9 +92,13 @@ def test_too_many_fields(data: st.DataObject) -> None:
         read(data.draw(split(text)))
 
 
-@pytest.mark.parametrize("endless", [b"GET /" + b"a" * 100, b"A" * 100])
-def test_a_line_that_does_not_end_is_refused_before_it_does(endless: bytes) -> None:
-    with pytest.raises(UriTooLong):
+@pytest.mark.parametrize(
+    ("endless", "refusal"), [(b"GET /" + b"a" * 100, UriTooLong), (b"A" * 100, MalformedRequest)]
+)
+def test_a_line_that_does_not_end_is_refused_before_it_does(
+    endless: bytes, refusal: type[GatewayError]
+) -> None:
+    with pytest.raises(refusal):
         read([endless[i : i + 7] for i in range(0, len(endless), 7)])
 
 

@@ -86,13 +86,15 @@ def test_answers_lose_what_is_ours_to_say() -> None:
         b"X-Gone: 1",
         b"Access-Control-Allow-Origin: *",
         b"Access-Control-Allow-Credentials: true",
+        b"Vary: Origin",
+        b"Vary: Accept-Encoding",
         b"X-Request-Id: theirs",
         b"Set-Cookie: a=b",
         b"Set-Cookie: c=d",
     )
     assert kept == (
         b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: application/json\r\n"
-        b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n"
+        b"Vary: Accept-Encoding\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n"
     )
 
 

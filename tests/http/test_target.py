@@ -95,7 +95,21 @@ def test_ambiguous(path: bytes) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            [b"/", b"v1", b"ping", b".", b"..", b"%2e", b"%2f", b"%61", b"%", b"?", b";", b"\\", b"~"]
+            [
+                b"/",
+                b"v1",
+                b"ping",
+                b".",
+                b"..",
+                b"%2e",
+                b"%2f",
+                b"%61",
+                b"%",
+                b"?",
+                b";",
+                b"\\",
+                b"~",
+            ]
         ),
         max_size=10,
     )
@@ -106,8 +120,7 @@ def test_judged_twice_is_judged_once(parts: list[bytes]) -> None:
     """
     try:
         path, query = judge_target(b"/" + b"".join(parts))
-    except MalformedRequest as error:
-        assert str(error)
+    except MalformedRequest:
         return
     assert judge_target(path + query) == (path, query)
     assert b"//" not in path

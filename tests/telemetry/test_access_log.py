@@ -60,14 +60,16 @@ def test_text_is_one_line_of_seven_fields(exchange: Exchange) -> None:
         r" \| \d{3} \| \d+ \| \d+ \| [^ |]+",
         line,
     )
-    assert line.isascii() and line.isprintable()
+    assert line.isascii()
+    assert line.isprintable()
 
 
 @given(hostile_exchanges())
 def test_json_parses_and_has_all_names(exchange: Exchange) -> None:
     """No client breaks the JSON, and control characters are not in its words."""
     line = format_json(exchange)
-    assert line.isascii() and line.isprintable()
+    assert line.isascii()
+    assert line.isprintable()
     record = json.loads(line)
     assert list(record) == JSON_NAMES
     assert record["model"] == exchange.model

@@ -92,7 +92,8 @@ def test_hostile_fields_stay_in_one_line(text: str, raw: bytes) -> None:
     assert len(f"{line}.".splitlines()) == 1
     line.encode("utf-8")
     json_line = format_event_json(hostile)
-    assert json_line.isascii() and json_line.isprintable()
+    assert json_line.isascii()
+    assert json_line.isprintable()
     json.loads(json_line)
 
 

@@ -197,7 +197,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sink = FileSink(tmp_path / "file" / "a.log", 100, 2)
     assert sink.write(["one", "two"]) == 2
-    with pytest.raises(OSError):
+    with pytest.raises(FileExistsError):
         sink.open()
 
 

@@ -14,7 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from twisted_llama.admission.gate import Gate
 from twisted_llama.admission.ticket import Ticket
-from twisted_llama.api.errors import note_error
+from twisted_llama.api.errors import note_error, render_error
 from twisted_llama.api.limiter import Limiter
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.running import Run, RunningRequests
@@ -163,7 +163,7 @@ class Passthrough(Resource):
             if relay.begun and isinstance(reason, GatewayError) and request.channel is not None:
                 request.exchange.outcome = "cut"
                 note_error(request.exchange, reason)
-                relay.break_off(reason)
+                relay.break_off(render_error(reason).body)
                 return False
             raise
         self._note(request, relay)

@@ -92,12 +92,32 @@ class ProtectedTree(Resource):
             Destination.NOTHING: NothingHere(),
         }
         self._extra_prefixes = extra_prefixes
+        self._server = ServerOptions()
 
     def getChild(self, path: bytes, request: ApiRequest) -> IResource:
         """
         See C{IResource.getChildWithDefault}.
         """
         return self._by_destination[destination(request.method, request.path, self._extra_prefixes)]
+
+
+class ServerOptions(Resource):
+    """
+    C{OPTIONS *}: what the gateway as a whole can do (RFC 9110, section 9.3.7).
+    """
+
+    isLeaf = True
+    reads_own_body = True
+
+    def render(self, request: ApiRequest) -> int:
+        """
+        Say which methods there are.
+        """
+        request.setResponseCode(204)
+        request.setHeader(b"Allow", b"GET, HEAD, POST, OPTIONS")
+        request.write(b"")
+        request.finish()
+        return NOT_DONE_YET
 
 
 class NothingHere(Resource):

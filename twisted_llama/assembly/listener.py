@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -98,5 +99,9 @@ class Listener(Service):
         """
         super().stopService()
         port, self.port = self.port, None
+        if isinstance(port, Port):
+            # Who the kernel has let in already shall get an answer, not a reset.
+            port.numberAccepts = port.backlog
+            port.doRead()
         stopping = None if port is None else port.stopListening()
         return stopping if isinstance(stopping, Deferred) else succeed(None)

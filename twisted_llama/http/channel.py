@@ -46,6 +46,9 @@ SKIP_BYTES = 65536
 #: How long, and how much, a client may go on sending after its last answer.
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 1048576
+#: How long an idle connection stays open when the gateway ends: a request may be
+#: on its way, and shall get an answer.
+LEAVE_SECONDS = 1.0
 #: The slowest a body may come, beside the longest pause in it.
 BODY_BYTES_PER_SECOND = 1024
 
@@ -168,9 +171,7 @@ class GatewayChannel(Protocol):
         Close the connection unless a request is under way on it.
         """
         if self._request is None and not self._closing:
-            self._closing = True
-            self._deadline = self._now() + LINGER_SECONDS
-            self.outlet.close()
+            self._end()
 
     def abortConnection(self) -> None:
         """
@@ -344,12 +345,20 @@ class GatewayChannel(Protocol):
         """
         return self._secure
 
-    def will_close(self) -> bool:
+    def decide_closing(self) -> bool:
         """
-        Whether the connection ends with the answer to the request under way.
+        Decide, once its head is written, whether the connection ends with the
+        answer to the request under way.
+
+        @return: whether to tell the client so.
         """
+        if not self._must_close:
+            self._must_close = self._cannot_go_on()
+        return self._must_close
+
+    def _cannot_go_on(self) -> bool:
         request = self._request
-        if self._must_close or self.site.draining or request is None:
+        if self.site.draining or request is None:
             return True
         if not request.head.keep_alive or request.head.version == b"HTTP/1.0":
             return True
@@ -371,13 +380,13 @@ class GatewayChannel(Protocol):
         """
         if isinstance(headers, Headers):
             headers = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
-        self._must_close = self.will_close()
-        lines = [b"%b %b %b\r\n" % (version, code, reason)]
+        # Our own version, as RFC 9110, section 6.2, has it; not the client's.
+        lines = [b"HTTP/1.1 %b %b\r\n" % (code, reason)]
         lines += [b"%b: %b\r\n" % field for field in headers]
         lines.append(self.site.date_line())
         if self._request is not None:
             lines.append(self._request.common_lines)
-        lines.append(b"Connection: close\r\n\r\n" if self._must_close else b"\r\n")
+        lines.append(b"Connection: close\r\n\r\n" if self.decide_closing() else b"\r\n")
         self.outlet.write(b"".join(lines))
 
     def write(self, data: bytes) -> None:
@@ -443,7 +452,6 @@ class GatewayChannel(Protocol):
         """
         if not request.startedWriting or request is not self._request:
             return
-        self._must_close = self._must_close or self.will_close()
         self._request = None
         request.on_gone = request.on_drained = None
         self.site.finished(request, True)
@@ -462,6 +470,9 @@ class GatewayChannel(Protocol):
 
     def _await_request(self) -> None:
         self._deadline = self._now() + self._limits.keepalive_timeout_seconds
+        if self.site.draining:
+            # The head of the last answer did not say that this is the end.
+            self.site.close_idle_soon()
         self._resume_reading()
         if self._input:
             self._advance()

@@ -16,6 +16,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from twisted_llama.errors import (
     EngineUnavailable,
+    GatewayError,
     MalformedRequest,
     MethodNotAllowed,
     UnsupportedTransferCoding,
@@ -116,10 +117,8 @@ def parse_request_head(head: bytes) -> RequestHead:
     if line is None:
         raise MalformedRequest("The request line is malformed.")
     method, target, major, minor = line.groups()
-    if major != b"1":
+    if major != b"1" or minor not in b"01":
         raise UnsupportedVersion
-    if minor not in b"01":
-        raise MalformedRequest("The HTTP version is malformed.")
     if not _FIELD_LINES.fullmatch(head, line.end()):
         raise MalformedRequest("A header field is malformed.")
     if method in _REFUSED_METHODS:
@@ -135,8 +134,9 @@ def parse_request_head(head: bytes) -> RequestHead:
         # Upgrade is a hop-by-hop offer that a server may ignore, and we do.
         pass
     except HttpParserError as error:
-        if _names_one_other_coding(head):
-            raise UnsupportedTransferCoding from error
+        codings = _FRAMING_FIELDS.findall(head)
+        if len(codings) == 1 and codings[0][0].lower() == b"transfer-encoding" and codings[0][1]:
+            raise _coding_error(codings[0][1]) from error
         raise MalformedRequest(f"The request's head is malformed: {error}.") from error
     first = {key: value for key, _, value in reversed(fields)}
     version = b"HTTP/1." + minor
@@ -153,14 +153,15 @@ def parse_request_head(head: bytes) -> RequestHead:
     )
 
 
-def _names_one_other_coding(head: bytes) -> bool:
+def _coding_error(coding: bytes) -> GatewayError:
     """
-    Whether what is wrong with a head is only that it asks for another coding.
+    What is wrong with a lone Transfer-Encoding that is not C{chunked}: where
+    C{chunked} is not the last coding, nobody knows where the body ends.
     """
-    framing = _FRAMING_FIELDS.findall(head)
-    return (
-        len(framing) == 1 and framing[0][0].lower() == b"transfer-encoding" and bool(framing[0][1])
-    )
+    codings = [part.strip().lower() for part in coding.split(b",")]
+    if b"chunked" in codings[:-1]:
+        return MalformedRequest("Transfer-Encoding must end in 'chunked'.")
+    return UnsupportedTransferCoding()
 
 
 def _keeps_alive(fields: list[Field], version: bytes) -> bool:
@@ -188,7 +189,7 @@ def _request_length(fields: list[Field], first: dict[bytes, bytes], version: byt
         if sum(key == b"transfer-encoding" for key, _, _ in fields) > 1 or not coding:
             raise MalformedRequest("Transfer-Encoding must be given once.")
         if coding.lower() != b"chunked":
-            raise UnsupportedTransferCoding
+            raise _coding_error(coding)
         return None
     length = first.get(b"content-length")
     if length is None:

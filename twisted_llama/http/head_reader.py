@@ -5,11 +5,13 @@ Collecting a head from the bytes of a connection, within limits.
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from attrs import frozen
 
 from twisted_llama.errors import HeaderFieldsTooLarge, MalformedRequest, UriTooLong
 
+_METHOD = re.compile(rb"[A-Z]{1,20} ")
 #: A line feed without its carriage return, or the other way round.
 _BARE = re.compile(rb"(?<!\r)\n|\r[^\n]")
 
@@ -98,17 +100,25 @@ class HeadReader:
         self._lines += data.count(b"\n")
         last_line_bytes = len(buffer) - buffer.rfind(b"\n") - 1
         if not self._lines and last_line_bytes > self._limits.max_line_bytes + 1:
-            raise UriTooLong(self._limits.max_line_bytes)
+            self._refuse_line(bytes(buffer[:32]))
         if self._lines and last_line_bytes > self._limits.max_field_bytes + 1:
             raise HeaderFieldsTooLarge("MAX_HEADER_LINE_SIZE", self._limits.max_field_bytes)
         if self._lines > self._limits.max_fields + 2:
             raise HeaderFieldsTooLarge("MAX_HEADERS", self._limits.max_fields)
         return None
 
+    def _refuse_line(self, start: bytes) -> NoReturn:
+        """
+        A request line is too long; without a method it is not even one.
+        """
+        if _METHOD.match(start):
+            raise UriTooLong(self._limits.max_line_bytes)
+        raise MalformedRequest("The request line is malformed.")
+
     def _check(self, head: bytes) -> None:
         limits = self._limits
         if len(head) > limits.max_line_bytes and head.find(b"\r\n") > limits.max_line_bytes:
-            raise UriTooLong(limits.max_line_bytes)
+            self._refuse_line(head[:32])
         if head.count(b"\r\n") - 2 > limits.max_fields:
             raise HeaderFieldsTooLarge("MAX_HEADERS", limits.max_fields)
         if len(head) > limits.max_field_bytes and any(

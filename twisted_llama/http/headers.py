@@ -96,7 +96,10 @@ def client_response_lines(head: ResponseHead) -> bytes:
     dropped = _NOT_FOR_CLIENT | _named_by_connection(head.fields)
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
     lines += [
-        b"%b: %b\r\n" % (name, value) for key, name, value in head.fields if key not in dropped
+        b"%b: %b\r\n" % (name, value)
+        for key, name, value in head.fields
+        # What varies with the origin is ours to say, like everything of CORS.
+        if key not in dropped and (key != b"vary" or value.lower() != b"origin")
     ]
     if head.event_stream:
         lines.append(b"X-Accel-Buffering: no\r\n")

@@ -8,12 +8,11 @@ read stops the engine's connection, a client that leaves closes it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from twisted_llama.errors import EngineTimeout, GatewayError
+from twisted_llama.errors import GatewayError
 from twisted_llama.http.framing import BodyFraming
 from twisted_llama.http.head import ResponseHead
 from twisted_llama.http.headers import client_response_lines
@@ -97,7 +96,7 @@ class Relay:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         if not head.dated:
             lines.append(request.channel.site.date_line())
-        lines.append(b"Connection: close\r\n\r\n" if request.channel.will_close() else b"\r\n")
+        lines.append(b"Connection: close\r\n\r\n" if request.channel.decide_closing() else b"\r\n")
         self.begun = True
         if not request.begin_relay(head.status, b"".join(lines)):
             self._connection.pause()
@@ -137,33 +136,24 @@ class Relay:
 
     # -- told by who serves the request -------------------------------------------
 
-    def break_off(self, error: GatewayError) -> None:
+    def break_off(self, error_json: bytes) -> None:
         """
         End an answer that has begun and cannot be made whole, so that no
         client takes it for whole: an event stream with an event that says
         why, and all of them without their proper end.
+
+        @param error_json: the error in OpenAI's shape, on one line.
         """
         channel = self._request.channel
         if channel is None:
             return
         if self._stream:
-            event = error_event(error, self.tap.ends_event())
+            # An event that came in part is ended first.
+            event = b"" if self.tap.ends_event() else b"\n\n"
+            event += b"data: %b\n\n" % error_json
             if self._form == _CHUNKED:
                 event = b"%x\r\n%b\r\n" % (len(event), event)
             channel.outlet.write(event)
             channel.cut(gently=True)
         else:
             channel.cut(gently=self._form != _PAYLOAD)
-
-
-def error_event(error: GatewayError, after_event: bool) -> bytes:
-    """
-    The event that ends a broken stream, in OpenAI's error shape.
-
-    @param after_event: whether the event before it is whole; if not, it is
-        ended first.
-    """
-    kind = "timeout_error" if isinstance(error, EngineTimeout) else "server_error"
-    body = {"error": {"message": str(error), "type": kind, "param": None, "code": error.code}}
-    event = b"data: " + json.dumps(body).encode("ascii") + b"\n\n"
-    return event if after_event else b"\n\n" + event

@@ -9,16 +9,16 @@ from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.web.http import Request, datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from twisted_llama.errors import GatewayError
-from twisted_llama.http.channel import GatewayChannel
+from twisted_llama.http.channel import LEAVE_SECONDS, GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
-from twisted_llama.http.headers import Networks, trusts
+from twisted_llama.http.headers import Networks
 from twisted_llama.http.request import GatewayRequest
 
 
@@ -125,6 +125,7 @@ class GatewaySite(Site):
         self._wall_clock = wall_clock
         self._date = (0, b"")
         self._open: dict[str, int] = {}
+        self._leaving: IDelayedCall | None = None
         self._when_none: list[Deferred[None]] = []
 
     def buildProtocol(  # type: ignore[override]  # see requestFactory
@@ -148,6 +149,9 @@ class GatewaySite(Site):
         """
         self.channels.discard(channel)
         if not self.channels:
+            if self._leaving is not None:
+                self._leaving.cancel()
+                self._leaving = None
             waiting, self._when_none = self._when_none, []
             for deferred in waiting:
                 deferred.callback(None)
@@ -160,10 +164,21 @@ class GatewaySite(Site):
 
     def drain(self) -> None:
         """
-        Close the connections that wait for a request, and all others as soon
-        as they have their answer.
+        Close the connections that wait for a request, in a moment, and all
+        others as soon as they have their answer.
         """
         self.draining = True
+        self.close_idle_soon()
+
+    def close_idle_soon(self) -> None:
+        """
+        Close the connections that wait for a request, in a moment.
+        """
+        if self.channels and self._leaving is None:
+            self._leaving = self.deadlines.clock.callLater(LEAVE_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._leaving = None
         for channel in tuple(self.channels):
             channel.close_if_idle()
 

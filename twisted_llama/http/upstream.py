@@ -92,6 +92,7 @@ class EngineConnection(Protocol):
         self._answer: Answer | None = None
         self.framing: BodyFraming | None = None
         self._buffer = b""
+        self._head_bytes = 0
         self._head: ResponseHead | None = None
         self._to_head_request = False
         self._deadline = inf
@@ -124,6 +125,7 @@ class EngineConnection(Protocol):
         self._answer = answer
         self._to_head_request = to_head_request
         self._heard = False
+        self._head_bytes = 0
         self._deadline = self._pool.now() + self._pool.silence_seconds
         if len(body) == 1 and len(body[0]) < 4096:
             self.outlet.write(head + body[0])
@@ -156,26 +158,34 @@ class EngineConnection(Protocol):
             self.abort()
             return
         self._heard = True
-        buffer = self._buffer = self._buffer + data if self._buffer else data
-        end = buffer.find(b"\r\n\r\n") + 4
-        if end <= 3 or end > MAX_HEAD_BYTES:
-            if len(buffer) > MAX_HEAD_BYTES or b"HTTP/1."[: len(buffer)] != buffer[:7]:
-                self._fail(EngineUnavailable("The engine's answer is not valid HTTP."))
-            return
+        buffer = self._buffer + data if self._buffer else data
         self._buffer = b""
-        try:
-            head = parse_response_head(buffer[:end])
-        except EngineUnavailable as error:
-            self._fail(error)
-            return
-        rest = buffer[end:]
-        if head.status == 101:
-            self._fail(EngineUnavailable("The engine switched protocols unasked."))
-        elif head.status < 200:
-            if rest:
-                self._take_head(rest)
-        else:
-            self._begin(head, rest)
+        # Interim answers count too: an engine that sends nothing else must not
+        # keep a request for ever.
+        while buffer:
+            end = buffer.find(b"\r\n\r\n") + 4
+            if end <= 3 or self._head_bytes + end > MAX_HEAD_BYTES:
+                if (
+                    self._head_bytes + len(buffer) > MAX_HEAD_BYTES
+                    or b"HTTP/1."[: len(buffer)] != buffer[:7]
+                ):
+                    self._fail(EngineUnavailable("The engine's answer is not valid HTTP."))
+                else:
+                    self._buffer = buffer
+                return
+            try:
+                head = parse_response_head(buffer[:end])
+            except EngineUnavailable as error:
+                self._fail(error)
+                return
+            buffer = buffer[end:]
+            if head.status == 101:
+                self._fail(EngineUnavailable("The engine switched protocols unasked."))
+                return
+            if head.status >= 200:
+                self._begin(head, buffer)
+                return
+            self._head_bytes += end
 
     def _begin(self, head: ResponseHead, rest: bytes) -> None:
         answer = self._answer
