@@ -98,6 +98,8 @@ class ProtectedTree(Resource):
         """
         See C{IResource.getChildWithDefault}.
         """
+        if request.path == b"*":
+            return self._server
         return self._by_destination[destination(request.method, request.path, self._extra_prefixes)]
 
 
