@@ -223,14 +223,3 @@ def test_one_that_fails(extended: World) -> None:
     assert "find-me" in event["log_format"].format(**event)
     assert isinstance(event["log_failure"].value, ZeroDivisionError)
     assert extended.exchanges[0].error_code == "internal_error"
-
-
-def test_options_of_the_server_as_a_whole(make_world: MakeWorld) -> None:
-    """
-    C{OPTIONS *} is for who has a key.
-    """
-    world = make_world()
-    assert world.client().ask(b"OPTIONS", b"*", key=None).answer.status == 401
-    answer = world.client().ask(b"OPTIONS", b"*").answer
-    assert answer.status == 204
-    assert b"POST" in answer[b"Allow"]

@@ -18,7 +18,7 @@ from twisted_llama.errors import GatewayError
 from twisted_llama.http.channel import LEAVE_SECONDS, GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
-from twisted_llama.http.headers import Networks
+from twisted_llama.http.headers import Networks, trusts
 from twisted_llama.http.request import GatewayRequest
 
 
@@ -137,7 +137,9 @@ class GatewaySite(Site):
         host = getattr(addr, "host", "")
         count = self._open.get(host, 0)
         if len(self.channels) >= self.limits.max_connections or (
-            host and count >= self.limits.max_connections_per_address
+            host
+            and count >= self.limits.max_connections_per_address
+            and not trusts(self.limits.trusted_proxies, host)
         ):
             return None
         self._open[host] = count + 1
