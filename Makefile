@@ -20,7 +20,7 @@ serve: $(VENV)/.serve ## serve: the demo model if none is named, a first key if 
 	@exec $(PY) -m twisted_llama.cli.demo
 
 test: $(VENV)/.test system-tools ## run every test with coverage (ARGS="tests/auth -x" for a part)
-	$(PY) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
+	$(PY) -m pytest $(if $(ARGS),$(ARGS),--numprocesses=auto --dist=loadfile --cov --cov-report=term)
 
 system-tools:
 	@sh .ci/system-tools

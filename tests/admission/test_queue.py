@@ -45,7 +45,19 @@ def test_a_key_that_was_served_stands_behind_one_that_came_meanwhile() -> None:
     assert queue.pop() == "a1"
     queue.join("b", "b1", 9.0)
     queue.join("a", "a3", 9.0)
-    assert drained(queue) == ["a2", "b1", "a3"]
+    assert drained(queue) == ["b1", "a2", "a3"]
+
+
+def test_a_key_that_was_served_without_waiting_has_had_its_turn() -> None:
+    queue = joined("a2 a3 b1 c1 b2")
+    queue.served_last = "a"
+    assert drained(queue) == ["b1", "c1", "a2", "b2", "a3"]
+
+
+def test_the_only_key_that_waits_is_served_again() -> None:
+    queue = joined("a2 a3")
+    queue.served_last = "a"
+    assert drained(queue) == ["a2", "a3"]
 
 
 def test_leaving_from_the_middle_keeps_the_turn_of_the_key() -> None:
@@ -82,6 +94,7 @@ def test_it_agrees_with_the_obvious_slow_queue(steps: list[tuple[str, str]]) -> 
     The slow queue is a list of keys and a list of numbers for each.
     """
     queue: FairQueue[int] = FairQueue()
+    last = ""
     ring: list[str] = []
     lines: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for number, (step, key) in enumerate(steps):
@@ -94,7 +107,9 @@ def test_it_agrees_with_the_obvious_slow_queue(steps: list[tuple[str, str]]) -> 
             continue
         if step == "pop":
             if ring:
-                turn = ring.pop(0)
+                if ring[0] == last:
+                    ring.append(ring.pop(0))
+                turn = last = ring.pop(0)
                 expected = lines[turn].pop(0)
                 if lines[turn]:
                     ring.append(turn)

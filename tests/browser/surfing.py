@@ -11,6 +11,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,10 +101,11 @@ def browsing(program: str, directory: Path, url: str, *more: str) -> Iterator[No
     """
     environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     log = directory / "browser.log"
-    with log.open("wb") as output:
+    # A name of its own, since the browser makes sockets there, whose paths must be short.
+    with log.open("wb") as output, tempfile.TemporaryDirectory(prefix="surf") as short:
         process = subprocess.Popen(
             [program, *_FLAGS, *more, f"--user-data-dir={directory / 'profile'}", url],
-            env={**environment, "HOME": str(directory), "TMPDIR": str(directory)},
+            env={**environment, "HOME": str(directory), "TMPDIR": short},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

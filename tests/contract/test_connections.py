@@ -98,7 +98,7 @@ def forwarded(gateway: Gateway, source: str) -> dict[str, str]:
     )
     with Client.connected(gateway.port, source) as client:
         client.send(request_bytes("GET", "/v1/models", gateway.key, None, lines))
-        return {name: value for name, value in client.read("GET").json["fields"]}
+        return dict(client.read("GET").json["fields"])
 
 
 def test_what_a_trusted_proxy_says_is_added_to(front: Gateway) -> None:

@@ -18,7 +18,9 @@ from tests.gateway.talking import CHAT, Answer, Client, chat
 from tests.tiny_model import tiny_model
 
 #: Enough to keep the slot for a good part of a second.
-TOKENS = 400
+TOKENS = 2500
+#: Enough for all others to come meanwhile, and little enough for eleven.
+FEW_TOKENS = 500
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_four_clients_at_once(short_queue: Gateway) -> None:
     with ThreadPoolExecutor(4) as pool:
         # The gateway has to have measured how long a slot is held.
         assert short_queue.ask("POST", CHAT, body=chat(TOKENS)).status == 200
-        answers = [answer for answer in pool.map(ask, range(4))]
+        answers = list(pool.map(ask, range(4)))
     assert sorted(answer.status for answer, _ in answers) == [200, 200, 200, 503]
     (refused, refused_at) = next(each for each in answers if each[0].status == 503)
     assert refused.error["code"] == "queue_full"
@@ -80,11 +82,11 @@ def test_a_key_with_ten_requests_and_one_with_one(real: Gateway) -> None:
 
     with ThreadPoolExecutor(11) as pool:
         # The first one takes until all the others are there.
-        asked = [pool.submit(ask, "first", 10 * TOKENS)]
+        asked = [pool.submit(ask, "first", TOKENS)]
         real.wait_queue(1, 0)
-        asked += [pool.submit(ask, "first", TOKENS) for _ in range(9)]
+        asked += [pool.submit(ask, "first", FEW_TOKENS) for _ in range(9)]
         real.wait_queue(1, 9)
-        asked.append(pool.submit(ask, "second", TOKENS))
+        asked.append(pool.submit(ask, "second", FEW_TOKENS))
         assert {one.result() for one in asked} == {200}
     assert order == ["first", "second", *["first"] * 9]
 

@@ -112,6 +112,7 @@ class Gate:
         """
         if self._open and self.active < self.max_concurrent and not self._queue:
             self.active += 1
+            self._queue.served_last = key_id
             return Ticket(self, self._now(), 0.0)
         refusal = self._closed() or self._full()
         if refusal is not None:

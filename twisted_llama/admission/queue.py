@@ -5,7 +5,8 @@ What happens, in order:
 
   1. B{join}: the entry goes to the end of its key's line.  A key that had no line yet
      goes to the end of the ring of keys.
-  2. B{pop}: the key at the front of the ring gives the first entry of its line.
+  2. B{pop}: the key at the front of the ring gives the first entry of its line; before
+     that, if it was the one served last and others wait, it goes to the end of the ring.
        - 2.1 its line is empty now: the key leaves the ring;
        - 2.2 otherwise the key goes to the end of the ring, behind every other key.
   3. B{remove}: the entry leaves its line, wherever it stands there; the key leaves the
@@ -32,12 +33,16 @@ class FairQueue(Generic[Entry]):
     Round robin over key ids, first come first served within one.
 
     Entries are told apart by equality and are best compared by identity.
+
+    @ivar served_last: the key that had the last turn; who serves a key that need not wait
+        says so here, so that it does not have two turns in a row.
     """
 
     def __init__(self) -> None:
         # The front of each is the next; an OrderedDict also lets go of its middle in O(1).
         self._ring: OrderedDict[str, OrderedDict[Entry, None]] = OrderedDict()
         self._joined: OrderedDict[Entry, tuple[str, float]] = OrderedDict()
+        self.served_last: str | None = None
 
     def __len__(self) -> int:
         """
@@ -70,7 +75,12 @@ class FairQueue(Generic[Entry]):
         """
         if not self._joined:
             return None
-        key_id, line = next(iter(self._ring.items()))
+        key_id = next(iter(self._ring))
+        if key_id == self.served_last and len(self._ring) > 1:
+            self._ring.move_to_end(key_id)
+            key_id = next(iter(self._ring))
+        self.served_last = key_id
+        line = self._ring[key_id]
         entry, _ = line.popitem(last=False)
         if line:
             self._ring.move_to_end(key_id)
