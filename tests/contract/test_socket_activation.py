@@ -4,6 +4,7 @@ Ports that the system opens for a gateway.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -20,7 +21,8 @@ import os, sys
 first, second = map(int, sys.argv[1:3])
 os.dup2(os.dup(second), 4, inheritable=True)
 os.dup2(first, 3, inheritable=True)
-os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
+unit = "llama-gateway.socket"
+os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=f"{unit}:{unit}")
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
@@ -32,11 +34,13 @@ def test_sockets_of_systemd(tmp_path: Path) -> None:
     keys.write_text(f"user:{secret}\n")
     keys.chmod(0o600)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
-        # Above those that they become.
-        sockets = [os.dup(os.dup(each.fileno())) for each in (one, two)]
+        # Numbers above those that they become.
+        sockets = [fcntl.fcntl(each, fcntl.F_DUPFD, 10) for each in (one, two)]
         gateway = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, *map(str, sockets)]
-            + [str(SCRIPTS / "twistd"), "-n", "--pidfile=", "llama-gateway"],
+            [
+                *(sys.executable, "-c", LAUNCH, *map(str, sockets)),
+                *(str(SCRIPTS / "twistd"), "-n", "--pidfile=", "llama-gateway"),
+            ],
             env={
                 **clean_environment(),
                 "DATA_DIR": str(tmp_path),
@@ -62,6 +66,7 @@ def test_sockets_of_systemd(tmp_path: Path) -> None:
             gateway.send_signal(signal.SIGTERM)
             output, _ = gateway.communicate(timeout=PATIENCE_SECONDS)
             assert gateway.returncode == 0, output
+            assert "Traceback" not in output, output
         finally:
             gateway.kill()
             gateway.communicate()

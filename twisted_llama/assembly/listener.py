@@ -101,7 +101,8 @@ class Listener(Service):
         port, self.port = self.port, None
         if isinstance(port, Port):
             # Who the kernel has let in already shall get an answer, not a reset.
-            port.numberAccepts = port.backlog
+            # A port that was handed over, as by systemd, does not know its backlog.
+            port.numberAccepts = port.backlog or BACKLOG
             port.doRead()
         stopping = None if port is None else port.stopListening()
         return stopping if isinstance(stopping, Deferred) else succeed(None)

@@ -7,6 +7,7 @@ process of its own.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -127,9 +128,11 @@ def _gguf_names(models_dir: Path) -> Iterator[str]:
             looked_at += 1
             if looked_at > _ENTRIES_LOOKED_AT:
                 break
-            if entry.suffix.lower() == ".gguf" and not entry.is_dir():
-                found.append(_printable(str(entry.relative_to(models_dir))))
-            elif entry.is_dir() and not entry.is_symlink():
+            # os.path, not pathlib: what may not be looked at is no model, and no error.
+            if not os.path.isdir(entry):
+                if entry.suffix.lower() == ".gguf":
+                    found.append(_printable(str(entry.relative_to(models_dir))))
+            elif not os.path.islink(entry):
                 shelves.append(entry)
     yield from sorted(found)
 
