@@ -17,11 +17,11 @@ from tests.gateway.talking import CHAT, chat, request_bytes
 
 CLIENTS = 1000
 SLOTS = 16
-LOAD_SECONDS = 2.5
+LOAD_SECONDS = 1.5
 #: The last client comes after so long.
-COMING_SECONDS = 6.0
+COMING_SECONDS = 4.0
 #: None stays longer.
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 2.0
 SETTINGS = {
     "ENGINE": "mock",
     "EXTRA_ARGS": f"-np {SLOTS} --delay-ms 20 --tokens 500 --load-seconds {LOAD_SECONDS}",
