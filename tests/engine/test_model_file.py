@@ -157,6 +157,4 @@ def test_a_huge_or_closed_directory_is_not_searched_for_ever(
 def test_a_missing_model_in_a_directory_with_secrets_of_others() -> None:
     """What may not be looked at is passed over; C{/proc} is full of that."""
     with pytest.raises(StartupError, match=r"MODEL_PATH: /proc/1/missing\.gguf"):
-        find_model(
-            model_path=Path("/proc/1/missing.gguf"), models_dir=Path("/no"), model_name=None
-        )
+        find_model(model_path=Path("/proc/1/missing.gguf"), models_dir=Path("/no"), model_name=None)

@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from twisted_llama.auth.realm import Principal
 from twisted_llama.errors import GatewayError, InternalError
+from twisted_llama.http.channel import GatewayChannel
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.telemetry.exchange import Exchange
 
@@ -25,10 +26,17 @@ class ApiRequest(GatewayRequest):
     """
 
     exchange: Exchange
-    client_host: str = ""
-    forwarded_for: bytes = b""
-    objection: GatewayError | None = None
-    principal: Principal | None = None
+    client_host: str
+    forwarded_for: bytes
+    objection: GatewayError | None
+    principal: Principal | None
+    __slots__ = ("client_host", "exchange", "forwarded_for", "objection", "principal")
+
+    def __init__(self, channel: GatewayChannel) -> None:
+        super().__init__(channel)
+        self.client_host = ""
+        self.forwarded_for = b""
+        self.objection = self.principal = None
 
     def processingFailed(self, reason: Failure) -> None:
         """

@@ -45,11 +45,19 @@ class GatewayRequest(Request):
     log = Logger()
     channel: GatewayChannel  # type: ignore[assignment]  # stands where HTTPChannel stands
     head: RequestHead
-    common_lines: bytes = b""
-    query: bytes = b""
-    on_gone: Callable[[], None] | None = None
-    on_drained: Callable[[], None] | None = None
+    common_lines: bytes
+    query: bytes
+    on_gone: Callable[[], None] | None
+    on_drained: Callable[[], None] | None
     defaultContentType = None  # a body without a type stays so
+    # Beside the dictionary that Twisted's own attributes fill: beyond 30 names it
+    # would no longer share its keys, and every open stream holds a request.
+    __slots__ = ("common_lines", "head", "on_drained", "on_gone", "query")
+
+    def __init__(self, channel: GatewayChannel) -> None:
+        super().__init__(channel)
+        self.common_lines = self.query = b""
+        self.on_gone = self.on_drained = None
 
     def begin(self, head: RequestHead) -> None:
         """
