@@ -7,25 +7,29 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, inlineCallbacks
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
-from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tests.limits.contract import LimitsContract, Store
 from tests.limits.redis_server import FOUND, MISSING, RedisServer
 from twisted_llama.errors import StartupError
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.limits.redis import RedisLimits
+from twisted_llama.limits.redis_address import RedisAddress
+from twisted_llama.limits.redis_connection import RedisConnection
 
 Require = Callable[[object, str], None]
 Open = Callable[..., RedisLimits]
@@ -440,29 +444,44 @@ async def test_a_server_that_fails_the_probe_is_not_used(
         await port.stopListening()
 
 
+@implementer(IStreamClientEndpoint)
+class Unreachable:
+    """
+    An endpoint that refuses every connection, and remembers when it was asked.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.asked: list[float] = []
+
+    def connect(self, factory: Factory) -> Deferred[Protocol]:
+        self.asked.append(self._clock.seconds())
+        return fail(ConnectionRefusedError())
+
+
 def test_attempts_come_ever_less_often_but_at_least_every_five_seconds() -> None:
     """
     And stopping leaves nothing that is timed.
     """
-    memory = MemoryReactorClock()
-    limits = RedisLimits(memory, "redis://127.0.0.1:1", MemoryLimits(memory.seconds))
-    limits.startService()
-    delays = []
-    for _ in range(8):
-        (_, _, factory, _, _) = memory.tcpClients.pop()
-        factory.clientConnectionFailed(memory.connectors[-1], Failure(ConnectionRefusedError()))
-        before = memory.seconds()
-        for _ in range(50):
-            if memory.tcpClients:
-                break
-            memory.advance(0.125)
-        delays.append(memory.seconds() - before)
-    assert delays == sorted(delays)
-    # A host name endpoint takes up to half a second of its own over each attempt.
-    assert delays[0] <= 0.25 + 0.5
-    assert 4 <= delays[-1] <= 5 + 0.5
-    limits.stopService()
-    assert memory.getDelayedCalls() == []
+    clock = Clock()
+    endpoint = Unreachable(clock)
+    reasons: list[str] = []
+
+    async def probe(protocol: object) -> None:
+        raise AssertionError("there is nothing to probe")
+
+    connection = RedisConnection(
+        clock, endpoint, RedisAddress(host="h"), probe, lambda: None, reasons.append
+    )
+    connection.stop()
+    connection.start()
+    clock.pump([0.25] * 120)
+    delays = [later - earlier for earlier, later in pairwise(endpoint.asked)]
+    assert delays[:6] == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0]
+    assert set(delays[6:]) == {5.0}
+    assert {reason.partition(":")[0] for reason in reasons} == {"ConnectionRefusedError"}
+    connection.stop()
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_missing_package_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,7 @@ def build_graph(
         host, port = engine.address
         reactor.connectTCP(host, port, factory, timeout=settings.backend_connect_timeout)
 
-    pool = EnginePool(connect_to, deadlines, settings.request_timeout)
+    pool = EnginePool(connect_to, deadlines, settings.request_timeout, settings.relay_buffer_bytes)
     gate = Gate(
         clock,
         settings.max_concurrent_requests or 1,

@@ -107,6 +107,7 @@ class EngineConnection(Protocol):
         assert self.transport is not None
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
+            self.transport.bufferSize = self._pool.read_bytes
         self.outlet = make_outlet(self.transport, self._drained)
         self._pool.deadlines.add(self)
         connected, self._connected = self._connected, None
@@ -356,13 +357,19 @@ class EnginePool:
         connect_to: Callable[[ClientFactory], object],
         deadlines: Deadlines,
         silence_seconds: float,
+        held_bytes: int = 262144,
     ) -> None:
         """
         @param connect_to: connects a factory to where the engine is now, and
             bounds the time that takes: C{reactor.connectTCP} with its other
             arguments given.  Not an endpoint: those put a protocol of their
             own between the socket and ours, which every read passes.
+        @param held_bytes: the most that is held of an answer.  When a client
+            stops reading, so does the engine's connection, with what was read
+            last in hand, and perhaps as much again in the transport; a quarter
+            for each read keeps that well below.
         """
+        self.read_bytes = min(65536, held_bytes // 4)
         self._connect_to = connect_to
         self.deadlines = deadlines
         self.now = deadlines.clock.seconds
