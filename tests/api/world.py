@@ -42,8 +42,8 @@ from twisted_llama.engine.status import EngineStatus
 from twisted_llama.errors import ReloadFailed
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.headers import Networks
+from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
-from twisted_llama.http.upstream import EnginePool
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.telemetry.exchange import Exchange
 from twisted_llama.telemetry.metrics import Metrics

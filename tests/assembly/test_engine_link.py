@@ -13,7 +13,7 @@ from twisted_llama.assembly.engine_link import EngineLink
 from twisted_llama.engine.status import EngineState, EngineStatus
 from twisted_llama.errors import EngineUnavailable, ModelLoading
 from twisted_llama.http.deadlines import Deadlines
-from twisted_llama.http.upstream import EnginePool
+from twisted_llama.http.pool import EnginePool
 
 
 class Linked:

@@ -20,8 +20,9 @@ from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.running import Run, RunningRequests
 from twisted_llama.errors import Draining, EngineUnavailable, GatewayError
 from twisted_llama.http.headers import engine_request_lines
+from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.relay import Relay
-from twisted_llama.http.upstream import EngineConnection, EnginePool
+from twisted_llama.http.upstream import EngineConnection
 
 _CHEAP = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_llama.admission.gate import Gate
 from twisted_llama.engine.status import EngineStatus
-from twisted_llama.http.upstream import EnginePool
+from twisted_llama.http.pool import EnginePool
 
 
 class Engine(Protocol):

@@ -40,8 +40,8 @@ from twisted_llama.errors import StartupError
 from twisted_llama.health import make_health_site
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
+from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
-from twisted_llama.http.upstream import EnginePool
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.limits.redis import RedisLimits
 from twisted_llama.models.registry import Registry

@@ -18,13 +18,15 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProducer, ISSLTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from twisted_llama.errors import (
+    Draining,
     GatewayError,
     MalformedRequest,
     PayloadTooLarge,
@@ -49,8 +51,10 @@ LINGER_BYTES = 1048576
 #: How long an idle connection stays open when the gateway ends: a request may be
 #: on its way, and shall get an answer.
 LEAVE_SECONDS = 1.0
-#: The slowest a body may come, beside the longest pause in it.
+#: The slowest a body may come after its first seconds, beside the longest pause
+#: in it.
 BODY_BYTES_PER_SECOND = 1024
+BODY_GRACE_SECONDS = 10.0
 
 
 class GatewayChannel(Protocol):
@@ -60,6 +64,7 @@ class GatewayChannel(Protocol):
     @ivar outlet: the way out to the client.
     """
 
+    log = Logger()
     outlet: Outlet
 
     def __init__(self, site: GatewaySite, counted_as: str = "") -> None:
@@ -86,11 +91,14 @@ class GatewayChannel(Protocol):
         self._wanted: Deferred[list[bytes]] | None = None
         # How this ends.
         self._must_close = False
+        self._more_may_come = False
         self._closing = False
+        self._linger_seconds = 0.0
         self._reading_paused = False
         # A producer of ordinary resources, and a client that does not read.
         self._producer: IProducer | None = None
         self._pulls = False
+        self._pulling: IDelayedCall | None = None
         self._stalled_at = -1
         self._stall_deadline = inf
 
@@ -114,13 +122,25 @@ class GatewayChannel(Protocol):
         The client has gone; who works for it is told.
         """
         self._closing = True
+        self._input = b""
         self.site.deadlines.discard(self)
         self.site.forget(self)
-        self._wanted = self._framing = self._producer = None
+        self._wanted = self._framing = self._pieces = None
+        producer, self._producer = self._producer, None
+        if self._pulling is not None:
+            self._pulling.cancel()
+            self._pulling = None
         request, self._request = self._request, None
-        if request is not None:
+        if request is None:
+            return
+        try:
+            if producer is not None:
+                producer.stopProducing()
             request.connectionLost(reason)
-            self.site.finished(request, False)
+        except Exception:
+            # Who counts requests is told of this one all the same.
+            self.log.failure("While giving up a request whose client has left")
+        self._tell_finished(request, False)
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -136,7 +156,7 @@ class GatewayChannel(Protocol):
             self._input = self._input + data if self._input else data
             if self._request is None:
                 self._advance()
-            elif len(self._input) > AHEAD_BYTES:
+            if len(self._input) > AHEAD_BYTES:
                 self._pause_reading()
 
     def check_deadline(self, now: float) -> None:
@@ -158,19 +178,26 @@ class GatewayChannel(Protocol):
         if self._closing:
             self.abortConnection()
         elif self._request is None and self._framing is None:
-            if self._reader.begun:
+            if self.outlet.blocked:
+                # It is still taking the last answer, and may have sent more.
+                self._deadline = now + self._limits.keepalive_timeout_seconds
+            elif self._reader.begun:
                 self._refuse(RequestTimeout("headers", self._limits.header_timeout_seconds))
             else:
-                self._closing = True
-                self.outlet.close()
+                self._end()
         else:
             self._body_failed(RequestTimeout("body", self._limits.body_timeout_seconds))
 
     def close_if_idle(self) -> None:
         """
-        Close the connection unless a request is under way on it.
+        Close the connection unless a request is under way on it; one that has
+        come in part is refused.
         """
-        if self._request is None and not self._closing:
+        if self._request is not None or self._closing:
+            return
+        if self._reader.begun:
+            self._refuse(Draining(1))
+        else:
             self._end()
 
     def abortConnection(self) -> None:
@@ -201,11 +228,20 @@ class GatewayChannel(Protocol):
             return
         self._advancing = True
         try:
-            while self._input and self._request is None and not self._closing:
+            # Who does not take the answers does not get the next one, however
+            # many requests were sent ahead.
+            while (
+                self._input
+                and self._request is None
+                and not self._closing
+                and not self.outlet.blocked
+            ):
                 data, self._input = self._input, b""
                 self._take_head(data)
         finally:
             self._advancing = False
+        if len(self._input) <= AHEAD_BYTES:
+            self._resume_reading()
 
     def _take_head(self, data: bytes) -> None:
         waiting = self._reader.begun
@@ -216,19 +252,22 @@ class GatewayChannel(Protocol):
                     self._deadline = self._now() + self._limits.header_timeout_seconds
                 return
             head = parse_request_head(raw)
-            request = self.site.requestFactory(self)
-            request.begin(head)
         except GatewayError as error:
             self._refuse(error)
             return
-        self._input = self._reader.excess
+        self._input = self._reader.take_excess()
         self._deadline = inf
+        request = self.site.requestFactory(self)
+        ambiguous = request.begin(head)
         self._request = request
         length = head.length_bytes
         if length != 0:
             self._framing = ChunkedFraming() if length is None else LengthFraming(length)
         self.site.begun(request)
-        request.process()
+        if ambiguous is None:
+            request.process()
+        else:
+            request.processingFailed(Failure(ambiguous))
 
     def _refuse(self, error: GatewayError) -> None:
         """
@@ -236,7 +275,7 @@ class GatewayChannel(Protocol):
         """
         answer = self.site.render_error(None, error)
         self.site.refused(error, self.getPeer())
-        self._must_close = True
+        self._must_close = self._more_may_come = True
         self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, answer.reason, answer.headers)
         self.outlet.write(answer.body)
         self._end()
@@ -264,13 +303,12 @@ class GatewayChannel(Protocol):
         self._body_since = self._now()
         self._deadline = self._body_since + self._limits.body_timeout_seconds
         data, self._input = self._input, b""
-        self._resume_reading()
         if data:
             self._feed_body(data)
-        if framing.finished:
-            self._wanted = None
-            return pieces
-        return wanted
+        if not framing.finished:
+            self._resume_reading()
+        # Whole, or refused: then the Deferred knows why.
+        return pieces if self._wanted is None and not self._must_close else wanted
 
     def _feed_body(self, data: bytes) -> None:
         framing, pieces = self._framing, self._pieces
@@ -288,9 +326,12 @@ class GatewayChannel(Protocol):
         if payload and self._request is not None:
             pieces.append(payload)
         if not framing.finished:
-            self._deadline = (
-                min(self._now(), self._body_since + self._received_bytes / BODY_BYTES_PER_SECOND)
-                + self._limits.body_timeout_seconds
+            pause_seconds = self._limits.body_timeout_seconds
+            self._deadline = min(
+                self._now() + pause_seconds,
+                self._body_since
+                + max(pause_seconds, BODY_GRACE_SECONDS)
+                + self._received_bytes / BODY_BYTES_PER_SECOND,
             )
             return
         self._input = framing.excess
@@ -307,7 +348,7 @@ class GatewayChannel(Protocol):
         """
         Nothing that follows can be read as a body or a request any more.
         """
-        self._must_close = True
+        self._must_close = self._more_may_come = True
         self._framing = self._pieces = None
         self._input = b""
         self._deadline = inf
@@ -410,6 +451,8 @@ class GatewayChannel(Protocol):
         self._pulls = not streaming
         if self._pulls:
             self._pull()
+        elif self.outlet.blocked:
+            producer.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
 
     def unregisterProducer(self) -> None:
         """
@@ -418,17 +461,29 @@ class GatewayChannel(Protocol):
         self._producer = None
 
     def _pull(self) -> None:
-        if self._producer is not None and self._pulls and not self.outlet.blocked:
+        self._pulling = None
+        if self._producer is None or self._closing or self.outlet.blocked:
+            return
+        try:
             self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPullProducer
-            self.site.deadlines.clock.callLater(0, self._pull)
+        except Exception:
+            self.log.failure("While producing an answer")
+            self.abortConnection()
+        else:
+            if self._producer is not None and self._pulls and self._pulling is None:
+                self._pulling = self.site.deadlines.clock.callLater(0, self._pull)
 
     def _drained(self) -> None:
-        if self._producer is not None:
-            if self._pulls:
-                self._pull()
-            else:
+        if self._closing:
+            self._deadline = self._now() + self._linger_seconds
+        elif self._producer is not None:
+            if not self._pulls:
                 self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
-        elif self._request is not None and self._request.on_drained is not None:
+            elif self._pulling is None:
+                self._pull()
+        elif self._request is None:
+            self._advance()
+        elif self._request.on_drained is not None:
             self._request.on_drained()
 
     def fail(self, request: GatewayRequest, error: BaseException) -> None:
@@ -441,6 +496,10 @@ class GatewayChannel(Protocol):
         answer = self.site.render_error(request, error)
         self._must_close = self._must_close or answer.close
         request.setResponseCode(answer.status, answer.reason)
+        # What was said of the answer that it was to be does not hold for this one.
+        request.responseHeaders = Headers()
+        request.etag = request.lastModified = None
+        request.cookies = []
         for name, value in answer.headers:
             request.responseHeaders.addRawHeader(name, value)
         request.write(answer.body)
@@ -454,17 +513,19 @@ class GatewayChannel(Protocol):
             return
         self._request = None
         request.on_gone = request.on_drained = None
-        self.site.finished(request, True)
+        self._tell_finished(request, True)
         if self._must_close:
             self._end()
         elif self._framing is not None and self._pieces is None:
             self._pieces = []
+            self._received_bytes = 0
             self._body_since = self._now()
             self._deadline = self._body_since + self._limits.body_timeout_seconds
-            self._resume_reading()
             data, self._input = self._input, b""
             if data:
                 self._feed_body(data)
+            if self._framing is not None:
+                self._resume_reading()
         else:
             self._await_request()
 
@@ -473,9 +534,14 @@ class GatewayChannel(Protocol):
         if self.site.draining:
             # The head of the last answer did not say that this is the end.
             self.site.close_idle_soon()
-        self._resume_reading()
-        if self._input:
-            self._advance()
+        self._advance()
+
+    def _tell_finished(self, request: GatewayRequest, whole: bool) -> None:
+        try:
+            self.site.finished(request, whole)
+        except Exception:
+            # A defect in counting must not cost the connection.
+            self.log.failure("While noting the end of a request")
 
     def cut(self, gently: bool) -> None:
         """
@@ -485,9 +551,7 @@ class GatewayChannel(Protocol):
             missing end of the body then shows that it is not whole.
         """
         if gently and not self._closing:
-            self._closing = True
-            self._deadline = self._now() + self._limits.write_timeout_seconds
-            self.outlet.close()
+            self._close(half=False)
         else:
             self.abortConnection()
 
@@ -503,13 +567,26 @@ class GatewayChannel(Protocol):
         Close.  A client that may still be sending is given time to read its
         answer: closing in its face would destroy that on the way.
         """
-        if self._closing:
-            return
+        if not self._closing:
+            self._close(
+                half=self._more_may_come
+                or self._framing is not None
+                or bool(self._input)
+                or self._reader.begun
+            )
+
+    def _close(self, half: bool) -> None:
+        """
+        Close when what was written has got through, however long a client
+        takes that does read; one that does not is cut off as always.
+        """
         self._closing = True
-        self._deadline = self._now() + LINGER_SECONDS
+        self._input = b""
         self._received_bytes = 0
-        if self._framing is not None or self._input or self._reader.begun:
+        self._linger_seconds = LINGER_SECONDS if half else self._limits.write_timeout_seconds
+        if half:
             self._resume_reading()
             self.outlet.half_close()
         else:
             self.outlet.close()
+        self._deadline = inf if self.outlet.blocked else self._now() + self._linger_seconds

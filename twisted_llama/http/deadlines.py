@@ -70,6 +70,9 @@ class Deadlines:
         self._call = None
         now = self.clock.seconds()
         for timed in tuple(self._timed):
+            if timed not in self._timed:
+                # One that was looked at before has ended it.
+                continue
             try:
                 timed.check_deadline(now)
             except Exception:

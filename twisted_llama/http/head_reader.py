@@ -35,11 +35,10 @@ class HeadReader:
     """
     Reads one head.
 
-    @ivar excess: after the head was returned, the bytes behind it.
     @ivar begun: whether any byte of the head has come.
     """
 
-    __slots__ = ("_buffer", "_limits", "_lines", "_skipped", "begun", "excess")
+    __slots__ = ("_buffer", "_excess", "_limits", "_lines", "_skipped", "begun")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -47,7 +46,7 @@ class HeadReader:
         self._lines = 0
         self._skipped = False
         self.begun = False
-        self.excess = b""
+        self._excess = b""
 
     def feed(self, data: bytes) -> bytes | None:
         """
@@ -74,10 +73,17 @@ class HeadReader:
             self._buffer = bytearray()
         return self._grow(data)
 
+    def take_excess(self) -> bytes:
+        """
+        The bytes behind the head that was returned; they are not kept.
+        """
+        excess, self._excess = self._excess, b""
+        return excess
+
     def _take(self, data: bytes, end: int) -> bytes:
         head = data[:end]
         self._check(head)
-        self.excess = data[end:]
+        self._excess = data[end:]
         self._buffer = None
         self._lines = 0
         self._skipped = self.begun = False

@@ -10,7 +10,7 @@ own fields are added after that, so that no client can have them removed.
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from twisted_llama.http.head import Field, RequestHead, ResponseHead
 
@@ -116,6 +116,9 @@ def trusts(networks: Networks, host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        # How a socket for both families shows a client of the old one.
+        address = address.ipv4_mapped
     return any(address in network for network in networks)
 
 

@@ -78,7 +78,15 @@ class SocketOutlet:
     An L{Outlet} that tries the socket before it troubles the reactor.
     """
 
-    __slots__ = ("_on_drained", "_pending", "_send", "_transport", "blocked", "progress")
+    __slots__ = (
+        "_end",
+        "_on_drained",
+        "_pending",
+        "_send",
+        "_transport",
+        "blocked",
+        "progress",
+    )
 
     def __init__(
         self, transport: ITransport, handle: socket.socket, on_drained: Callable[[], None]
@@ -87,6 +95,7 @@ class SocketOutlet:
         self._send = handle.send
         self._on_drained = on_drained
         self._pending: deque[bytes] | None = None
+        self._end: Callable[[], None] | None = None
         self.blocked = False
         self.progress = 0
 
@@ -130,13 +139,12 @@ class SocketOutlet:
         if self._pending:
             self._transport.write(self._pending.popleft())
             return
-        self._unblock()
-        self._on_drained()
-
-    def _unblock(self) -> None:
         self._pending = None
         self.blocked = False
         self._transport.unregisterProducer()  # type: ignore[attr-defined]  # IConsumer
+        if self._end is not None:
+            self._end()
+        self._on_drained()
 
     def stopProducing(self) -> None:
         """
@@ -148,24 +156,20 @@ class SocketOutlet:
         """
         See L{Outlet.close}.
         """
-        self._hand_over()
-        self._transport.loseConnection()
+        self._end_by(self._transport.loseConnection)
 
     def half_close(self) -> None:
         """
         See L{Outlet.half_close}.
         """
-        self._hand_over()
-        self._transport.loseWriteConnection()  # type: ignore[attr-defined]  # ITCPTransport
+        self._end_by(self._transport.loseWriteConnection)  # type: ignore[attr-defined]  # ITCPTransport
 
-    def _hand_over(self) -> None:
-        """
-        Leave what is pending to the transport.
-        """
-        if self._pending is not None:
-            rest = b"".join(self._pending)
-            self._unblock()
-            self._transport.write(rest)
+    def _end_by(self, end: Callable[[], None]) -> None:
+        # What is pending goes on in pieces, so that its progress can be seen.
+        if self.blocked:
+            self._end = end
+        else:
+            end()
 
 
 @implementer(IPushProducer)
@@ -174,11 +178,12 @@ class TransportOutlet:
     An L{Outlet} that leaves everything to the transport.
     """
 
-    __slots__ = ("_on_drained", "_transport", "blocked", "progress")
+    __slots__ = ("_closed", "_on_drained", "_transport", "blocked", "progress")
 
     def __init__(self, transport: ITransport, on_drained: Callable[[], None]) -> None:
         self._transport = transport
         self._on_drained = on_drained
+        self._closed = False
         self.blocked = False
         self.progress = 0
         transport.registerProducer(self, True)  # type: ignore[attr-defined]  # IConsumer
@@ -203,6 +208,8 @@ class TransportOutlet:
         if self.blocked:
             self.blocked = False
             self.progress += 1
+            if self._closed:
+                self._close()
             self._on_drained()
 
     def stopProducing(self) -> None:
@@ -214,6 +221,11 @@ class TransportOutlet:
         """
         See L{Outlet.close}.
         """
+        self._closed = True
+        if not self.blocked:
+            self._close()
+
+    def _close(self) -> None:
         self._transport.unregisterProducer()  # type: ignore[attr-defined]  # IConsumer
         self._transport.loseConnection()
 

@@ -87,7 +87,7 @@ class Relay:
         self._stream = head.event_stream
         lines = [client_response_lines(head), request.common_lines]
         if framing is None or head.length_bytes is not None:
-            if head.length_bytes is not None:
+            if head.length_bytes is not None and head.status != 204:
                 lines.append(b"Content-Length: %d\r\n" % head.length_bytes)
         elif request.clientproto == b"HTTP/1.0":
             self._form = _PAYLOAD
@@ -147,7 +147,8 @@ class Relay:
         channel = self._request.channel
         if channel is None:
             return
-        if self._stream:
+        # In a body of known length the event could stand for the missing rest.
+        if self._stream and self._form != _AS_CAME:
             # An event that came in part is ended first.
             event = b"" if self.tap.ends_event() else b"\n\n"
             event += b"data: %b\n\n" % error_json

@@ -16,7 +16,7 @@ from twisted.web.http import parse_qs
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 
-from twisted_llama.errors import GatewayError, InternalError
+from twisted_llama.errors import GatewayError, InternalError, MalformedRequest
 from twisted_llama.http.head import RequestHead
 from twisted_llama.http.target import judge_target
 
@@ -43,7 +43,9 @@ class GatewayRequest(Request):
     """
 
     log = Logger()
-    channel: GatewayChannel  # type: ignore[assignment]  # stands where HTTPChannel stands
+    # It stands where HTTPChannel stands, until the answer is written; Request
+    # deletes the attribute then, and this is found in its place.
+    channel: GatewayChannel = None  # type: ignore[assignment]
     head: RequestHead
     common_lines: bytes
     query: bytes
@@ -59,11 +61,12 @@ class GatewayRequest(Request):
         self.common_lines = self.query = b""
         self.on_gone = self.on_drained = None
 
-    def begin(self, head: RequestHead) -> None:
+    def begin(self, head: RequestHead) -> MalformedRequest | None:
         """
         Take over the head.
 
-        @raise MalformedRequest: if the path is ambiguous.
+        @return: what is to be answered instead of serving it, if the path is
+            ambiguous; L{path} is as it came then.
         """
         self.head = head
         self.method = head.method
@@ -71,7 +74,12 @@ class GatewayRequest(Request):
         self.clientproto = head.version
         self.path = head.target
         if head.target != b"*":
-            self.path, self.query = judge_target(head.target)
+            try:
+                self.path, self.query = judge_target(head.target)
+            except MalformedRequest as error:
+                self.path = head.target.partition(b"?")[0]
+                return error
+        return None
 
     def process(self) -> None:
         """

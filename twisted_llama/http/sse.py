@@ -17,7 +17,7 @@ from attrs import frozen
 #: Every open stream holds as much.
 TAIL_BYTES = 2560
 
-_VALUE = re.compile(rb':[ \t]*(?:([0-9]+(?:\.[0-9]+)?)|"([!#-\[\]-~ ]{1,200})")')
+_VALUE = re.compile(rb':[ \t]*(?:([0-9]{1,15}(?:\.[0-9]{1,15})?)|"([!#-\[\]-~ ]{1,200})")')
 
 
 @frozen

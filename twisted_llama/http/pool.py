@@ -1,0 +1,138 @@
+"""
+The connections to one engine: new ones, and those that wait for the next
+request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConnector
+from twisted.internet.protocol import ClientFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.upstream import EngineConnection
+
+#: How many connections are kept while nothing is asked.
+MAX_IDLE = 256
+
+
+class _Attempt(ClientFactory):
+    """
+    One attempt to connect.
+    """
+
+    noisy = False
+
+    def __init__(self, pool: EnginePool) -> None:
+        self._pool = pool
+        self._connector: IConnector | None = None
+        self.connected: Deferred[EngineConnection] = Deferred(self._give_up)
+
+    def _give_up(self, _: Deferred[EngineConnection]) -> None:
+        if self._connector is not None:
+            self._connector.stopConnecting()
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        """
+        The attempt can be given up from now on.
+        """
+        self._connector = connector
+
+    def buildProtocol(self, addr: object) -> EngineConnection:
+        """
+        The engine has accepted.
+        """
+        return EngineConnection(self._pool, self.connected)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """
+        The engine cannot be reached, or the attempt was given up.
+        """
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+
+class EnginePool:
+    """
+    The connections to one engine.
+
+    @ivar silence_seconds: the longest pause between two reads of an answer.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        connect_to: Callable[[ClientFactory], object],
+        deadlines: Deadlines,
+        silence_seconds: float,
+        held_bytes: int = 262144,
+    ) -> None:
+        """
+        @param connect_to: connects a factory to where the engine is now, and
+            bounds the time that takes: C{reactor.connectTCP} with its other
+            arguments given.  Not an endpoint: those put a protocol of their
+            own between the socket and ours, which every read passes.
+        @param held_bytes: the most that is held of an answer.  When a client
+            stops reading, so does the engine's connection, with what was read
+            last in hand, and perhaps as much again in the transport; a quarter
+            for each read keeps that well below.
+        """
+        self.read_bytes = min(65536, held_bytes // 4)
+        self._connect_to = connect_to
+        self.deadlines = deadlines
+        self.now = deadlines.clock.seconds
+        self.silence_seconds = silence_seconds
+        self._idle: deque[EngineConnection] = deque()
+
+    @property
+    def idle(self) -> int:
+        """
+        How many connections wait for the next exchange.
+        """
+        return len(self._idle)
+
+    def take(self) -> EngineConnection | None:
+        """
+        A connection that is open already, if there is one.
+        """
+        return self._idle.pop() if self._idle else None
+
+    def connect(self) -> Deferred[EngineConnection]:
+        """
+        Open a connection.
+
+        @return: fails with why that was not possible.
+        """
+        attempt = _Attempt(self)
+        self._connect_to(attempt)
+        return attempt.connected
+
+    def give_back(self, connection: EngineConnection) -> None:
+        """
+        Keep a connection whose exchange has ended cleanly.
+        """
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def forget(self, connection: EngineConnection) -> None:
+        """
+        A connection is no longer to be used.
+        """
+        self.deadlines.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """
+        Close all connections that wait, as when the engine has gone.
+        """
+        while self._idle:
+            self._idle.pop().abort()
