@@ -34,7 +34,7 @@ def read(pieces: list[bytes], limits: HeadLimits = SMALL) -> tuple[bytes | None,
             continue
         head = reader.feed(piece)
         if head is not None:
-            rest = reader.excess
+            rest = reader.take_excess()
     return head, rest
 
 

@@ -484,6 +484,38 @@ def test_attempts_come_ever_less_often_but_at_least_every_five_seconds() -> None
     assert clock.getDelayedCalls() == []
 
 
+class Slow(Unreachable):
+    """
+    Takes its time to refuse.
+    """
+
+    def connect(self, factory: Factory) -> Deferred[Protocol]:
+        waited = deferLater(self._clock, 6.0)
+        return waited.addCallback(lambda _: super(Slow, self).connect(factory))
+
+
+def test_attempts_that_took_long_are_repeated_soon() -> None:
+    """
+    Waiting is for sparing Redis, and a slow attempt has spared it already; one under way
+    when the gateway stops is given up.
+    """
+    clock = Clock()
+    endpoint = Slow(clock)
+
+    async def probe(protocol: object) -> None:
+        raise AssertionError("there is nothing to probe")
+
+    connection = RedisConnection(
+        clock, endpoint, RedisAddress(host="h"), probe, lambda: None, lambda _: None
+    )
+    connection.start()
+    clock.pump([0.25] * 100)
+    assert endpoint.asked == [6.0, 12.25, 18.5, 24.75]
+    connection.give_up(object())
+    connection.stop()
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_missing_package_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "txredisapi", None)
     with pytest.raises(StartupError, match=r"REDIS_URL.*pip install 'twisted-llama\[redis\]'"):

@@ -31,9 +31,11 @@ class _Attempt(ClientFactory):
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
         self._connector: IConnector | None = None
+        self._given_up = False
         self.connected: Deferred[EngineConnection] = Deferred(self._give_up)
 
     def _give_up(self, _: Deferred[EngineConnection]) -> None:
+        self._given_up = True
         if self._connector is not None:
             self._connector.stopConnecting()
 
@@ -53,7 +55,8 @@ class _Attempt(ClientFactory):
         """
         The engine cannot be reached, or the attempt was given up.
         """
-        if not self.connected.called:
+        # Who gave it up is told so by the Deferred itself.
+        if not self.connected.called and not self._given_up:
             self.connected.errback(reason)
 
 

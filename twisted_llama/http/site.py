@@ -5,11 +5,13 @@ The factory of the gateway's channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+from typing import Protocol as TypingProtocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.protocol import Protocol
 from twisted.web.http import Request, datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
@@ -60,7 +62,7 @@ class ErrorAnswer:
 RequestT = TypeVar("RequestT", bound=GatewayRequest, contravariant=True)
 
 
-class Watcher(Protocol[RequestT]):
+class Watcher(TypingProtocol[RequestT]):
     """
     What the rest of the gateway does with requests as they come and go.
     """
@@ -86,6 +88,21 @@ class Watcher(Protocol[RequestT]):
         """
         Put an error into the product's own form.
         """
+
+
+class OneTooMany(Protocol):
+    """
+    A connection beyond the limits, closed as soon as it is there.  (C{None} in
+    its place is not understood by the factories that wrap this one, such as
+    that of TLS.)
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Close.
+        """
+        assert self.transport is not None
+        self.transport.loseConnection()
 
 
 class GatewaySite(Site):
@@ -130,7 +147,7 @@ class GatewaySite(Site):
 
     def buildProtocol(  # type: ignore[override]  # see requestFactory
         self, addr: IAddress | None
-    ) -> GatewayChannel | None:
+    ) -> GatewayChannel | OneTooMany:
         """
         Make the channel of a new connection, unless there are too many.
         """
@@ -141,7 +158,7 @@ class GatewaySite(Site):
             and count >= self.limits.max_connections_per_address
             and not trusts(self.limits.trusted_proxies, host)
         ):
-            return None
+            return OneTooMany()
         self._open[host] = count + 1
         return GatewayChannel(self, host)
 

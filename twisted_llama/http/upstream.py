@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
@@ -248,6 +249,8 @@ class EngineConnection(Protocol):
         if framing is not None:
             try:
                 framing.feed_eof()
+                if isinstance(framing, CloseFraming) and reason.check(ConnectionDone) is None:
+                    raise FramingError("the connection broke, and nothing else shows its end")
             except FramingError as error:
                 self._fail(EngineUnavailable(f"The engine's answer is not whole: {error}."))
             else:
