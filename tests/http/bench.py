@@ -5,7 +5,6 @@ that the rest of the gateway would be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -301,8 +300,3 @@ def statuses(stream: bytes) -> list[int]:
     return [int(part[:3]) for part in stream.split(b"HTTP/1.1 ")[1:]]
 
 
-def calls(function: Callable[[], Any]) -> Callable[[Any], Any]:
-    """
-    A callback that ignores what it is given.
-    """
-    return lambda _: function()
