@@ -11,6 +11,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -300,3 +301,19 @@ def statuses(stream: bytes) -> list[int]:
     return [int(part[:3]) for part in stream.split(b"HTTP/1.1 ")[1:]]
 
 
+class logged:
+    """
+    Collects the failures that are logged.
+    """
+
+    def __enter__(self) -> list[LogEvent]:
+        self._events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self._observe)
+        return self._events
+
+    def _observe(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            self._events.append(event)
+
+    def __exit__(self, *_: object) -> None:
+        globalLogPublisher.removeObserver(self._observe)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.interfaces import IPullProducer, IPushProducer, ITransport
+from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport, ITransport
 from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
@@ -178,12 +178,12 @@ class TransportOutlet:
     An L{Outlet} that leaves everything to the transport.
     """
 
-    __slots__ = ("_closed", "_on_drained", "_transport", "blocked", "progress")
+    __slots__ = ("_end", "_on_drained", "_transport", "blocked", "progress")
 
     def __init__(self, transport: ITransport, on_drained: Callable[[], None]) -> None:
         self._transport = transport
         self._on_drained = on_drained
-        self._closed = False
+        self._end: Callable[[], None] | None = None
         self.blocked = False
         self.progress = 0
         transport.registerProducer(self, True)  # type: ignore[attr-defined]  # IConsumer
@@ -208,8 +208,8 @@ class TransportOutlet:
         if self.blocked:
             self.blocked = False
             self.progress += 1
-            if self._closed:
-                self._close()
+            if self._end is not None:
+                self._end_by(self._end)
             self._on_drained()
 
     def stopProducing(self) -> None:
@@ -221,16 +221,21 @@ class TransportOutlet:
         """
         See L{Outlet.close}.
         """
-        self._closed = True
-        if not self.blocked:
-            self._close()
-
-    def _close(self) -> None:
-        self._transport.unregisterProducer()  # type: ignore[attr-defined]  # IConsumer
-        self._transport.loseConnection()
+        self._end_by(self._transport.loseConnection)
 
     def half_close(self) -> None:
         """
-        Close; not every transport (TLS, for one) can close one direction.
+        See L{Outlet.half_close}.
         """
-        self.close()
+        end = self._transport.loseConnection
+        if not ISSLTransport.providedBy(self._transport):
+            # TLS says goodbye and goes on reading until the peer has said it too.
+            end = getattr(self._transport, "loseWriteConnection", end)
+        self._end_by(end)
+
+    def _end_by(self, end: Callable[[], None]) -> None:
+        if self.blocked:
+            self._end = end
+        else:
+            self._transport.unregisterProducer()  # type: ignore[attr-defined]  # IConsumer
+            end()
