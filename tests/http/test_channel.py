@@ -9,8 +9,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.python.failure import Failure
 
-from tests.http.bench import Bench, channel_of, get, post, post_chunks, statuses
+from tests.http.bench import Bench, channel_of, get, logged, post, post_chunks, statuses
 from tests.http.splits import split
 from twisted_llama.errors import InternalError
 from twisted_llama.http.head_reader import HeadLimits
@@ -202,3 +203,35 @@ def test_anything_at_all(noise: bytes, cuts: list[int]) -> None:
     assert statuses(wire.sent)[0] == 200
     if len(statuses(wire.sent)) > 1:
         assert statuses(wire.sent)[1] >= 400 or noise.startswith((b"GET", b"\r\nGET"))
+
+
+def test_defect_of_who_renders_errors() -> None:
+    """
+    Nobody waits for ever because of it.
+    """
+    bench = Bench()
+    wire = bench.connect(get(b"/later"))
+    request = bench.later.waiting[0]
+    bench.site.render_error = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
+    with logged() as events:
+        request.processingFailed(Failure(InternalError()))
+    assert len(events) == 1
+    assert wire.ended == "abort"
+
+
+def test_failure_when_all_is_over() -> None:
+    """
+    There is nobody to tell, whether the client has left or has its answer.
+    """
+    bench = Bench()
+    wire = bench.connect(get(b"/later"))
+    first = bench.later.waiting[0]
+    first.channel.writeSequence([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok"])
+    first.startedWriting = 1
+    first.finish()
+    first.processingFailed(Failure(InternalError()))
+    assert statuses(wire.sent) == [200]
+    bench.send(wire, get(b"/later"))
+    wire.lose()
+    bench.later.waiting[1].processingFailed(Failure(InternalError()))
+    assert statuses(wire.sent) == [200]

@@ -18,7 +18,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProducer, ISSLTransport
+from twisted.internet.interfaces import IAddress, IProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
@@ -36,6 +36,7 @@ from twisted_llama.http.framing import BodyFraming, ChunkedFraming, FramingError
 from twisted_llama.http.head import parse_request_head
 from twisted_llama.http.head_reader import HeadReader
 from twisted_llama.http.outlet import Outlet, make_outlet
+from twisted_llama.http.production import Production
 from twisted_llama.http.request import GatewayRequest
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ class GatewayChannel(Protocol):
         self._linger_seconds = 0.0
         self._reading_paused = False
         # A producer of ordinary resources, and a client that does not read.
-        self._producer: IProducer | None = None
-        self._pulls = False
-        self._pulling: IDelayedCall | None = None
+        self._production: Production | None = None
         self._stalled_at = -1
         self._stall_deadline = inf
 
@@ -126,17 +125,16 @@ class GatewayChannel(Protocol):
         self.site.deadlines.discard(self)
         self.site.forget(self)
         self._wanted = self._framing = self._pieces = None
-        producer, self._producer = self._producer, None
-        if self._pulling is not None:
-            self._pulling.cancel()
-            self._pulling = None
+        production, self._production = self._production, None
         request, self._request = self._request, None
         if request is None:
             return
         try:
-            if producer is not None:
-                producer.stopProducing()
-            request.connectionLost(reason)
+            try:
+                if production is not None:
+                    production.stop()
+            finally:
+                request.connectionLost(reason)
         except Exception:
             # Who counts requests is told of this one all the same.
             self.log.failure("While giving up a request whose client has left")
@@ -434,8 +432,8 @@ class GatewayChannel(Protocol):
         """
         Send some of the body of an ordinary answer.
         """
-        if not self.outlet.write(data) and self._producer is not None and not self._pulls:
-            self._producer.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+        if not self.outlet.write(data) and self._production is not None:
+            self._production.written()
 
     def writeSequence(self, pieces: list[bytes]) -> None:
         """
@@ -447,40 +445,24 @@ class GatewayChannel(Protocol):
         """
         Let a producer of an ordinary answer be stopped by a slow client.
         """
-        self._producer = producer
-        self._pulls = not streaming
-        if self._pulls:
-            self._pull()
-        elif self.outlet.blocked:
-            producer.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+        production = self._production = Production(
+            producer, not streaming, self.outlet, self.site.deadlines.clock, self.abortConnection
+        )
+        production.begin()
 
     def unregisterProducer(self) -> None:
         """
         The producer has produced everything.
         """
-        self._producer = None
-
-    def _pull(self) -> None:
-        self._pulling = None
-        if self._producer is None or self._closing or self.outlet.blocked:
-            return
-        try:
-            self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPullProducer
-        except Exception:
-            self.log.failure("While producing an answer")
-            self.abortConnection()
-        else:
-            if self._producer is not None and self._pulls and self._pulling is None:
-                self._pulling = self.site.deadlines.clock.callLater(0, self._pull)
+        production, self._production = self._production, None
+        if production is not None:
+            production.end()
 
     def _drained(self) -> None:
         if self._closing:
             self._deadline = self._now() + self._linger_seconds
-        elif self._producer is not None:
-            if not self._pulls:
-                self._producer.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
-            elif self._pulling is None:
-                self._pull()
+        elif self._production is not None:
+            self._production.drained()
         elif self._request is None:
             self._advance()
         elif self._request.on_drained is not None:
