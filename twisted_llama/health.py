@@ -12,11 +12,10 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import RESPONSES
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 
 from twisted_llama.errors import GatewayError, MethodNotAllowed
 from twisted_llama.http.deadlines import Deadlines
-from twisted_llama.http.head import RequestHead
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.site import ClientLimits, ErrorAnswer, GatewaySite
 
@@ -26,14 +25,12 @@ class HealthRequest(GatewayRequest):
     A request whose path means nothing, and so cannot be ambiguous.
     """
 
-    def begin(self, head: RequestHead) -> None:
+    def find_resource(self) -> IResource:
         """
-        Take over the head.
+        There is one page.
         """
-        self.head = head
-        self.method = head.method
-        self.uri = self.path = head.target
-        self.clientproto = head.version
+        page: IResource = self.channel.site.resource
+        return page
 
 
 class Alive(Resource):

@@ -28,7 +28,8 @@ from twisted_llama.admission.gate import Gate
 from twisted_llama.api.cors import Cors
 from twisted_llama.api.guard import Guard
 from twisted_llama.api.limiter import Limiter, Limits
-from twisted_llama.api.passthrough import Passthrough, ServedEngine
+from twisted_llama.api.passage import ServedEngine
+from twisted_llama.api.passthrough import Passthrough
 from twisted_llama.api.reload import ReloadPage
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.running import RunningRequests

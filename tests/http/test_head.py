@@ -4,6 +4,8 @@ Heads: what is read, and what is refused because it may be read in two ways.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,8 @@ from twisted_llama.errors import (
     UnsupportedTransferCoding,
     UnsupportedVersion,
 )
-from twisted_llama.http.head import parse_request_head, parse_response_head
+from twisted_llama.http.head import RequestHead, parse_request_head, read_request_head
+from twisted_llama.http.response_head import ResponseHead, parse_response_head, read_response_head
 
 
 def request(*lines: bytes, first: bytes = b"POST /v1/x?y=1 HTTP/1.1", host: bool = True) -> bytes:
@@ -25,18 +28,18 @@ def request(*lines: bytes, first: bytes = b"POST /v1/x?y=1 HTTP/1.1", host: bool
 
 
 def test_a_plain_request() -> None:
-    head = parse_request_head(
+    head, length_bytes = parse_request_head(
         request(b"Content-Length: 12", b"X-Two: a", b"x-two:  b \t", b"Empty:")
     )
     assert (head.method, head.target, head.version) == (b"POST", b"/v1/x?y=1", b"HTTP/1.1")
-    assert head.length_bytes == 12
-    assert head.fields == [
+    assert length_bytes == 12
+    assert head.fields == (
         (b"host", b"Host", b"gateway:8000"),
         (b"content-length", b"Content-Length", b"12"),
         (b"x-two", b"X-Two", b"a"),
         (b"x-two", b"x-two", b"b"),
         (b"empty", b"Empty", b""),
-    ]
+    )
     assert head.first[b"x-two"] == b"a"
     assert head.keep_alive
     assert not head.expects_continue
@@ -55,7 +58,7 @@ def test_a_plain_request() -> None:
     ],
 )
 def test_whether_the_connection_is_kept(lines: list[bytes], version: bytes, kept: bool) -> None:
-    head = parse_request_head(request(*lines, first=b"GET / HTTP/" + version))
+    head, _ = parse_request_head(request(*lines, first=b"GET / HTTP/" + version))
     assert head.keep_alive is kept
 
 
@@ -159,15 +162,18 @@ def test_what_has_an_error_of_its_own() -> None:
     ],
 )
 def test_targets_that_are_no_paths(first: bytes, target: bytes) -> None:
-    assert parse_request_head(request(first=first)).target == target
+    head, _ = parse_request_head(request(first=first))
+    assert head.target == target
 
 
 def test_chunked_and_expectations() -> None:
-    head = parse_request_head(request(b"Transfer-Encoding: Chunked", b"Expect: 100-Continue"))
-    assert head.length_bytes is None
+    head, length_bytes = parse_request_head(
+        request(b"Transfer-Encoding: Chunked", b"Expect: 100-Continue")
+    )
+    assert length_bytes is None
     assert head.expects_continue
-    without_body = parse_request_head(request(b"Expect: 100-continue"))
-    assert not without_body.expects_continue
+    old, _ = parse_request_head(request(b"Expect: 100-continue", first=b"POST / HTTP/1.0"))
+    assert not old.expects_continue
 
 
 @given(st.binary(max_size=200))
@@ -184,15 +190,15 @@ def response(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:
 
 
 def test_a_plain_response() -> None:
-    head = parse_response_head(
+    head, length_bytes = parse_response_head(
         response(b"Content-Type: text/event-stream; charset=utf-8", b"Transfer-Encoding: chunked")
     )
     assert (head.status, head.reason) == (200, b"OK")
     assert (head.chunked, head.event_stream, head.keep_alive) == (True, True, True)
-    assert (head.length_bytes, head.dated) == (None, False)
-    old = parse_response_head(response(b"Date: now", first=b"HTTP/1.0 404 "))
+    assert (length_bytes, head.dated) == (None, False)
+    old, _ = parse_response_head(response(b"Date: now", first=b"HTTP/1.0 404 "))
     assert (old.status, old.reason, old.keep_alive, old.dated) == (404, b"", False, True)
-    assert not parse_response_head(response(b"Connection: close")).keep_alive
+    assert not parse_response_head(response(b"Connection: close"))[0].keep_alive
 
 
 @pytest.mark.parametrize(
@@ -230,3 +236,76 @@ def test_any_answer_is_read_or_refused(junk: bytes) -> None:
             parse_response_head(head)
         except EngineUnavailable:
             continue
+
+
+# -- remembered ------------------------------------------------------------------
+
+_LINES = st.sampled_from(
+    [
+        b"Content-Length: 5",
+        b"Content-Length: 77",
+        b"content-length: 5",
+        b"CONTENT-LENGTH: 5",
+        b"Content-Length: 05",
+        b"Content-Length: 0",
+        b"Content-Length: +5",
+        b"Content-Length:5",
+        b"Content-Length: ",
+        b"Content-Length: 1234567890123456789",
+        b"X-Content-Length: 5",
+        b"Content-Length : 5",
+        b" Content-Length: 5",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip",
+        b"Connection: close",
+        b"Expect: 100-continue",
+        b"X: y",
+        b" folded",
+        b"X: a\rb",
+        b"",
+    ]
+)
+
+
+def said(
+    read: Callable[[bytes], tuple[RequestHead | ResponseHead, int | None]], raw: bytes
+) -> tuple[object, ...]:
+    """
+    Everything that is read in a head, but for the line that may be read by itself; or what
+    is wrong with it.
+    """
+    try:
+        head, length_bytes = read(raw)
+    except GatewayError as error:
+        return (type(error), str(error))
+    fields = [field for field in head.fields if field[0] != b"content-length"]
+    names = [name for name in type(head).__slots__ if name not in ("fields", "first")]
+    return (length_bytes, fields, *(getattr(head, name) for name in names))
+
+
+@given(st.lists(_LINES, max_size=5), st.sampled_from([b"1.1", b"1.0"]))
+def test_what_is_remembered_is_what_would_be_read(lines: list[bytes], version: bytes) -> None:
+    """However often, and whatever other length came before with the same rest."""
+    head = request(*lines, first=b"POST /v1/x HTTP/" + version)
+    for _ in range(2):
+        assert said(read_request_head, head) == said(parse_request_head, head)
+
+
+@given(st.lists(_LINES, max_size=4))
+def test_answers_too(lines: list[bytes]) -> None:
+    head = response(*lines)
+    for _ in range(2):
+        assert said(read_response_head, head) == said(parse_response_head, head)
+
+
+def test_only_the_length_changes() -> None:
+    """Then the same object stands for both requests."""
+    one, one_bytes = read_request_head(request(b"Content-Length: 5", b"X-Only: here"))
+    two, two_bytes = read_request_head(request(b"X-Only: here", b"content-length: 6"))
+    assert one is two
+    assert (one_bytes, two_bytes) == (5, 6)
+
+
+def test_long_heads_are_not_remembered() -> None:
+    head = request(b"X-Long: " + b"x" * 5000, b"Content-Length: 5")
+    assert read_request_head(head)[0] is not read_request_head(head)[0]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -14,13 +14,16 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 
 from twisted_llama.http.outlet import (
     PIECE_BYTES,
+    SOON_BYTES,
     SocketOutlet,
     TransportOutlet,
+    Turn,
     make_outlet,
 )
 
@@ -68,7 +71,7 @@ class Ends:
         await TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port).connect(reading)
         await accepted
         self.transport = ours.transport
-        self.outlet = make_outlet(self.transport, self.on_drained)
+        self.outlet = make_outlet(self.transport, Turn(reactor), self.on_drained)
 
     def on_drained(self) -> None:
         self.drained += 1
@@ -144,11 +147,97 @@ async def test_a_peer_that_has_gone(ends: Ends) -> None:
     assert ends.drained == 0
 
 
+class Sent:
+    """
+    A socket that notes what it was given, and takes so much of it.
+    """
+
+    def __init__(self, takes: int = 1 << 20) -> None:
+        self.takes = takes
+        self.pieces: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        self.pieces.append(data[: self.takes])
+        return len(self.pieces[-1])
+
+
+def outlet_on(handle: Any, turn: Turn) -> SocketOutlet:
+    return SocketOutlet(StringTransport(), handle, turn, lambda: None)
+
+
+def test_one_turn_is_one_send() -> None:
+    """And the sends of all connections are made together, at the end of it."""
+    clock, one, two = Clock(), Sent(), Sent()
+    turn = Turn(clock)
+    outlets = [outlet_on(one, turn), outlet_on(two, turn)]
+    for outlet in outlets:
+        assert outlet.write(b"a") is True
+        assert outlet.write(b"b") is True
+    assert (one.pieces, two.pieces) == ([], [])
+    clock.advance(0)
+    assert (one.pieces, two.pieces) == ([b"ab"], [b"ab"])
+    assert not clock.getDelayedCalls()
+    outlets[0].write(b"c")
+    clock.advance(0)
+    assert (one.pieces, two.pieces) == ([b"ab", b"c"], [b"ab"])
+
+
+def test_much_is_sent_at_once() -> None:
+    clock, sent = Clock(), Sent()
+    outlet = outlet_on(sent, Turn(clock))
+    outlet.write(b"first")
+    assert outlet.write(b"x" * SOON_BYTES) is True
+    assert sent.pieces == [b"first" + b"x" * SOON_BYTES]
+    assert outlet.write(b"y" * SOON_BYTES) is True
+    assert len(sent.pieces) == 2
+    clock.advance(0)
+    assert len(sent.pieces) == 2
+
+
+def test_a_peer_that_is_found_full_at_the_end_of_the_turn() -> None:
+    """The next write says so, and nothing is lost or overtaken."""
+    clock, sent = Clock(), Sent(takes=0)
+    outlet = outlet_on(sent, Turn(clock))
+    assert outlet.write(b"one") is True
+    clock.advance(0)
+    assert outlet.blocked
+    assert outlet.write(b"two") is False
+    sent.takes = 1 << 20
+    clock.advance(0)
+    assert sent.pieces == []
+
+
+def test_what_was_written_in_this_turn_is_sent_before_the_end() -> None:
+    transport, sent = StringTransport(), Sent()
+    outlet = SocketOutlet(transport, cast(Any, sent), Turn(Clock()), lambda: None)
+    outlet.write(b"last words")
+    outlet.close()
+    assert sent.pieces == [b"last words"]
+    assert transport.disconnecting
+
+
+def test_one_that_fails_does_not_keep_the_others() -> None:
+    class Broken(Sent):
+        def send(self, data: bytes) -> int:
+            raise RuntimeError("a defect")
+
+    clock, sent = Clock(), Sent()
+    turn = Turn(clock)
+    for handle in (Broken(), sent):
+        outlet_on(handle, turn).write(b"x")
+    with capturedLogs() as logged:
+        clock.advance(0)
+    assert sent.pieces == [b"x"]
+    assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
+
+
 def test_transports_that_are_no_sockets() -> None:
     """They say themselves when they are full."""
     transport = StringTransport()
     drained: list[None] = []
-    outlet = make_outlet(transport, lambda: drained.append(None))
+    outlet = make_outlet(transport, Turn(Clock()), lambda: drained.append(None))
     assert isinstance(outlet, TransportOutlet)
     assert outlet.write(b"one") is True
     transport.producer.pauseProducing()
@@ -169,4 +258,4 @@ def test_a_tls_transport_is_no_socket() -> None:
         def getHandle(self) -> socket.socket:
             raise AssertionError("it must not be asked")
 
-    assert isinstance(make_outlet(Wrapped(), lambda: None), TransportOutlet)
+    assert isinstance(make_outlet(Wrapped(), Turn(Clock()), lambda: None), TransportOutlet)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError, UserError
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import Clock
@@ -19,9 +19,9 @@ from tests.http.splits import split
 from twisted_llama.errors import EngineTimeout, EngineUnavailable, GatewayError
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.framing import BodyFraming
-from twisted_llama.http.head import ResponseHead
 from twisted_llama.http.pool import MAX_IDLE, EnginePool
 from twisted_llama.http.relay import Relay
+from twisted_llama.http.response_head import ResponseHead
 from twisted_llama.http.upstream import EngineConnection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -39,7 +39,9 @@ class Answered:
         self.whole = False
         self.error: GatewayError | None = None
 
-    def begins(self, head: ResponseHead, framing: BodyFraming | None) -> None:
+    def begins(
+        self, head: ResponseHead, length_bytes: int | None, framing: BodyFraming | None
+    ) -> None:
         assert self.head is None
         self.head = head
 
@@ -386,10 +388,8 @@ def relayed(answer: bytes, request: bytes = get(b"/later")) -> tuple[Wire, Wire,
     bench, engine = Bench(), Engine()
     client = bench.connect(request)
     connection, wire = engine.connected()
-    relay = Relay(bench.later.waiting[0], connection, engine.clock.seconds)
     ended: list[object] = []
-    done: Deferred[None] = relay.done
-    done.addBoth(ended.append)
+    relay = Relay(bench.later.waiting[0], connection, engine.clock.seconds, ended.append)
     connection.ask(b"GET / HTTP/1.1\r\n\r\n", [], request.startswith(b"HEAD"), relay)
     wire.protocol.dataReceived(answer)
     return client, wire, relay, ended
@@ -450,8 +450,8 @@ def test_breaking_off_when_the_client_has_left() -> None:
     assert len(ended) == 1
 
 
-def test_cancelling_closes_the_engines_connection() -> None:
+def test_stopping_closes_the_engines_connection() -> None:
     _, wire, relay, ended = relayed(CHUNKED)
-    relay.done.cancel()
+    relay.stop()
     assert wire.ended == "abort"
-    assert len(ended) == 1
+    assert ended == []

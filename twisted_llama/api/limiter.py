@@ -41,23 +41,16 @@ def go_duration(seconds: int) -> bytes:
     return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
 
 
-class Acceptance:
+@lru_cache(maxsize=1024)
+def _lines(limit: int, remaining: int, reset_seconds: int) -> bytes:
     """
-    A request that its key's limit lets pass.
+    What an answer says of its key's limit.
     """
-
-    __slots__ = ("_decision", "_key_id", "_limits")
-
-    def __init__(self, limits: Limits, key_id: str, decision: Decision) -> None:
-        self._limits = limits
-        self._key_id = key_id
-        self._decision = decision
-
-    def take_back(self) -> None:
-        """
-        The request was refused after all, and does not count.
-        """
-        self._limits.give_back(self._key_id, self._decision)
+    return (
+        b"x-ratelimit-limit-requests: %d\r\n"
+        b"x-ratelimit-remaining-requests: %d\r\n"
+        b"x-ratelimit-reset-requests: %b\r\n"
+    ) % (limit, remaining, go_duration(reset_seconds))
 
 
 class Limiter:
@@ -72,11 +65,12 @@ class Limiter:
         self._limits = limits
         self._requests_per_minute = requests_per_minute
 
-    async def accept(self, request: ApiRequest) -> Acceptance | None:
+    async def accept(self, request: ApiRequest) -> Decision | None:
         """
         Count a request, and let its answer say what is left.
 
-        @return: C{None} if there are no keys, and so no limits.
+        @return: what L{take_back} takes; C{None} if there are no keys, and so
+            no limits.
 
         @raise RateLimited: if the key has used up its minute.
         """
@@ -85,16 +79,17 @@ class Limiter:
             return None
         limit = principal.requests_per_minute or self._requests_per_minute
         taken = self._limits.take(principal.key_id, limit)
-        decision = await taken if isinstance(taken, Deferred) else taken
-        request.common_lines += (
-            b"x-ratelimit-limit-requests: %d\r\n"
-            b"x-ratelimit-remaining-requests: %d\r\n"
-            b"x-ratelimit-reset-requests: %b\r\n"
-        ) % (
-            decision.limit,
-            decision.remaining,
-            go_duration(max(0, ceil(decision.reset_seconds))),
+        decision = taken if isinstance(taken, Decision) else await taken
+        request.common_lines += _lines(
+            decision.limit, decision.remaining, max(0, ceil(decision.reset_seconds))
         )
         if not decision.allowed:
             raise RateLimited(decision.limit, decision.retry_after_seconds, decision.reset_seconds)
-        return Acceptance(self._limits, principal.key_id, decision)
+        return decision
+
+    def take_back(self, request: ApiRequest, decision: Decision | None) -> None:
+        """
+        The request was refused after all, and does not count.
+        """
+        if decision is not None and request.principal is not None:
+            self._limits.give_back(request.principal.key_id, decision)

@@ -5,41 +5,30 @@ The requests that are being served, so that they can be ended from outside.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_llama.auth.realm import Principal
 from twisted_llama.errors import GatewayError, InvalidKey
 
 
-class Run:
+class Run(Protocol):
     """
     One request being served.
 
-    @ivar ended_by: why it was ended from outside, if it was.
+    @ivar principal: whose it is, if keys are on.
+    @ivar expiry: what ends it when its key expires.
     """
 
-    __slots__ = ("_work", "ended_by", "principal")
-
-    def __init__(self, principal: Principal | None) -> None:
-        self.principal = principal
-        self.ended_by: GatewayError | None = None
-        self._work: Deferred[None] | None = None
-
-    def attach(self, work: Deferred[None]) -> None:
-        """
-        @param work: fires when the request is served; cancelling ends it.
-        """
-        self._work = work
+    principal: Principal | None
+    expiry: IDelayedCall | None
 
     def end(self, error: GatewayError) -> None:
         """
         End the request; its client gets C{error}, one way or the other.
         """
-        self.ended_by = error
-        if self._work is not None:
-            self._work.cancel()
 
 
 class RunningRequests:
@@ -56,29 +45,25 @@ class RunningRequests:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def begin(self, run: Run) -> Callable[[], None]:
+    def begin(self, run: Run) -> None:
         """
         A request begins to be served.
-
-        @return: to be called when it is over.
         """
         self._runs.add(run)
         principal = run.principal
-        if principal is None or principal.expires is None:
-            return lambda: self._over(run)
-        wait = max(0.0, principal.expires - self._wall_clock())
-        call = self._clock.callLater(wait, run.end, InvalidKey("expired"))
+        if principal is not None and principal.expires is not None:
+            wait = max(0.0, principal.expires - self._wall_clock())
+            run.expiry = self._clock.callLater(wait, run.end, InvalidKey("expired"))
 
-        def over() -> None:
-            self._over(run)
-            if call.active():
-                call.cancel()
-
-        return over
-
-    def _over(self, run: Run) -> None:
+    def over(self, run: Run) -> None:
+        """
+        It is served no more.
+        """
         self._runs.discard(run)
-        if not self._runs:
+        expiry, run.expiry = run.expiry, None
+        if expiry is not None and expiry.active():
+            expiry.cancel()
+        if not self._runs and self._when_none:
             waiting, self._when_none = self._when_none, []
             for deferred in waiting:
                 deferred.callback(None)

@@ -25,15 +25,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from twisted_llama.errors import (
-    Draining,
-    GatewayError,
-    MalformedRequest,
-    PayloadTooLarge,
-    RequestTimeout,
-)
-from twisted_llama.http.framing import BodyFraming, ChunkedFraming, FramingError, LengthFraming
-from twisted_llama.http.head import parse_request_head
+from twisted_llama.errors import Draining, GatewayError, PayloadTooLarge, RequestTimeout
+from twisted_llama.http.body import RequestBody
+from twisted_llama.http.head import read_request_head
 from twisted_llama.http.head_reader import HeadReader
 from twisted_llama.http.outlet import Outlet, make_outlet
 from twisted_llama.http.production import Production
@@ -52,10 +46,6 @@ LINGER_BYTES = 1048576
 #: How long an idle connection stays open when the gateway ends: a request may be
 #: on its way, and shall get an answer.
 LEAVE_SECONDS = 1.0
-#: The slowest a body may come after its first seconds, beside the longest pause
-#: in it.
-BODY_BYTES_PER_SECOND = 1024
-BODY_GRACE_SECONDS = 10.0
 
 
 class GatewayChannel(Protocol):
@@ -84,17 +74,17 @@ class GatewayChannel(Protocol):
         self._request: GatewayRequest | None = None
         self._advancing = False
         self._deadline = inf
-        # What is known of the body of the request under way.
-        self._framing: BodyFraming | None = None
-        self._pieces: list[bytes] | None = None
-        self._received_bytes = 0
-        self._body_since = 0.0
+        # How much is still to come of the body of the request under way, as far as
+        # is known before it is read (None: in chunks); its reading; who wants it.
+        self._length_bytes: int | None = 0
+        self._body: RequestBody | None = None
         self._wanted: Deferred[list[bytes]] | None = None
         # How this ends.
         self._must_close = False
         self._more_may_come = False
         self._closing = False
         self._linger_seconds = 0.0
+        self._lingered_bytes = 0
         self._reading_paused = False
         # A producer of ordinary resources, and a client that does not read.
         self._production: Production | None = None
@@ -110,7 +100,7 @@ class GatewayChannel(Protocol):
         assert self.transport is not None
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
-        self.outlet = make_outlet(self.transport, self._drained)
+        self.outlet = make_outlet(self.transport, self.site.turn, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
         self._deadline = self._now() + self._limits.header_timeout_seconds
         self.site.deadlines.add(self)
@@ -124,7 +114,7 @@ class GatewayChannel(Protocol):
         self._input = b""
         self.site.deadlines.discard(self)
         self.site.forget(self)
-        self._wanted = self._framing = self._pieces = None
+        self._wanted = self._body = None
         production, self._production = self._production, None
         request, self._request = self._request, None
         if request is None:
@@ -145,11 +135,11 @@ class GatewayChannel(Protocol):
         The client has sent something.
         """
         if self._closing:
-            self._received_bytes += len(data)
-            if self._received_bytes > LINGER_BYTES:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > LINGER_BYTES:
                 self.abortConnection()
-        elif self._pieces is not None:
-            self._feed_body(data)
+        elif self._body is not None:
+            self._feed_body(self._body, data)
         else:
             self._input = self._input + data if self._input else data
             if self._request is None:
@@ -175,7 +165,7 @@ class GatewayChannel(Protocol):
         self._deadline = inf
         if self._closing:
             self.abortConnection()
-        elif self._request is None and self._framing is None:
+        elif self._request is None and self._length_bytes == 0:
             if self.outlet.blocked:
                 # It is still taking the last answer, and may have sent more.
                 self._deadline = now + self._limits.keepalive_timeout_seconds
@@ -249,23 +239,16 @@ class GatewayChannel(Protocol):
                 if self._reader.begun and not waiting:
                     self._deadline = self._now() + self._limits.header_timeout_seconds
                 return
-            head = parse_request_head(raw)
+            head, self._length_bytes = read_request_head(raw)
         except GatewayError as error:
             self._refuse(error)
             return
         self._input = self._reader.take_excess()
         self._deadline = inf
-        request = self.site.requestFactory(self)
-        ambiguous = request.begin(head)
-        self._request = request
-        length = head.length_bytes
-        if length != 0:
-            self._framing = ChunkedFraming() if length is None else LengthFraming(length)
+        request = self._request = self.site.requestFactory(self)
+        request.begin(head, self._length_bytes)
         self.site.begun(request)
-        if ambiguous is None:
-            request.process()
-        else:
-            request.processingFailed(Failure(ambiguous))
+        request.process()
 
     def _refuse(self, error: GatewayError) -> None:
         """
@@ -284,70 +267,59 @@ class GatewayChannel(Protocol):
         """
         See L{GatewayRequest.read_body}.
         """
-        framing = self._framing
-        if framing is None:
-            return self._pieces or []
-        assert self._request is not None
-        head = self._request.head
-        if head.length_bytes is not None and head.length_bytes > self._limits.max_body_bytes:
+        length_bytes = self._length_bytes
+        if length_bytes == 0:
+            return []
+        if length_bytes is not None and length_bytes > self._limits.max_body_bytes:
             raise PayloadTooLarge(self._limits.max_body_bytes)
-        if head.expects_continue and not self._input:
+        data, self._input = self._input, b""
+        if len(data) == length_bytes:
+            # All of it came with the head.
+            self._length_bytes = 0
+            return [data]
+        assert self._request is not None
+        if self._request.head.expects_continue and not data:
             self.outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        pieces: list[bytes] = []
-        self._pieces = pieces
-        self._received_bytes = 0
         wanted: Deferred[list[bytes]] = Deferred()
         self._wanted = wanted
-        self._body_since = self._now()
-        self._deadline = self._body_since + self._limits.body_timeout_seconds
-        data, self._input = self._input, b""
-        if data:
-            self._feed_body(data)
-        if not framing.finished:
-            self._resume_reading()
-        # Whole, or refused: then the Deferred knows why.
-        return pieces if self._wanted is None and not self._must_close else wanted
+        self._read_body(data, kept=True)
+        return wanted
 
-    def _feed_body(self, data: bytes) -> None:
-        framing, pieces = self._framing, self._pieces
-        assert framing is not None
-        assert pieces is not None
+    def _read_body(self, data: bytes, kept: bool) -> None:
+        body = self._body = RequestBody(self._length_bytes, self._limits, self._now(), kept)
+        self._deadline = body.deadline
+        if data:
+            self._feed_body(body, data)
+        if self._body is body:
+            self._resume_reading()
+
+    def _feed_body(self, body: RequestBody, data: bytes) -> None:
         try:
-            payload = framing.feed(data)
-        except FramingError as error:
-            self._body_failed(MalformedRequest(f"The request's body is malformed: {error}."))
+            body.feed(data, self._now())
+        except GatewayError as error:
+            self._body_failed(error)
             return
-        self._received_bytes += len(payload)
-        if self._request is not None and self._received_bytes > self._limits.max_body_bytes:
-            self._body_failed(PayloadTooLarge(self._limits.max_body_bytes))
+        if not body.finished:
+            self._deadline = body.deadline
             return
-        if payload and self._request is not None:
-            pieces.append(payload)
-        if not framing.finished:
-            pause_seconds = self._limits.body_timeout_seconds
-            self._deadline = min(
-                self._now() + pause_seconds,
-                self._body_since
-                + max(pause_seconds, BODY_GRACE_SECONDS)
-                + self._received_bytes / BODY_BYTES_PER_SECOND,
-            )
-            return
-        self._input = framing.excess
-        self._framing = self._pieces = None
+        self._input = body.excess
+        self._body = None
+        self._length_bytes = 0
         self._deadline = inf
         wanted, self._wanted = self._wanted, None
         if self._request is None:
             # That was the rest of a body nobody wanted; its request is answered.
             self._await_request()
         elif wanted is not None:
-            wanted.callback(pieces)
+            wanted.callback(body.pieces)
 
     def _body_failed(self, error: GatewayError) -> None:
         """
         Nothing that follows can be read as a body or a request any more.
         """
         self._must_close = self._more_may_come = True
-        self._framing = self._pieces = None
+        self._body = None
+        self._length_bytes = 0
         self._input = b""
         self._deadline = inf
         wanted, self._wanted = self._wanted, None
@@ -401,11 +373,11 @@ class GatewayChannel(Protocol):
             return True
         if not request.head.keep_alive or request.head.version == b"HTTP/1.0":
             return True
-        if self._framing is None:
+        length_bytes = self._length_bytes
+        if length_bytes == 0:
             return False
         # A body that was not asked for has to be got out of the way.
-        length = request.head.length_bytes
-        return length is None or length > SKIP_BYTES or request.head.expects_continue
+        return length_bytes is None or length_bytes > SKIP_BYTES or request.head.expects_continue
 
     def writeHeaders(
         self,
@@ -498,18 +470,14 @@ class GatewayChannel(Protocol):
         self._tell_finished(request, True)
         if self._must_close:
             self._end()
-        elif self._framing is not None and self._pieces is None:
-            self._pieces = []
-            self._received_bytes = 0
-            self._body_since = self._now()
-            self._deadline = self._body_since + self._limits.body_timeout_seconds
-            data, self._input = self._input, b""
-            if data:
-                self._feed_body(data)
-            if self._framing is not None:
-                self._resume_reading()
-        else:
+        elif self._length_bytes == 0:
             self._await_request()
+        elif self._body is None:
+            data, self._input = self._input, b""
+            self._read_body(data, kept=False)
+        else:
+            # It is being read, and nobody wants it any more.
+            self._body.kept = False
 
     def _await_request(self) -> None:
         self._deadline = self._now() + self._limits.keepalive_timeout_seconds
@@ -552,7 +520,7 @@ class GatewayChannel(Protocol):
         if not self._closing:
             self._close(
                 half=self._more_may_come
-                or self._framing is not None
+                or self._length_bytes != 0
                 or bool(self._input)
                 or self._reader.begun
             )
@@ -564,7 +532,6 @@ class GatewayChannel(Protocol):
         """
         self._closing = True
         self._input = b""
-        self._received_bytes = 0
         self._linger_seconds = LINGER_SECONDS if half else self._limits.write_timeout_seconds
         if half:
             self._resume_reading()

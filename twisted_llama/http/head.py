@@ -1,5 +1,5 @@
 """
-The head of a message, read whole: its first line and header fields.
+The head of a request, read whole: its first line and header fields.
 
 llhttp does the parsing, in C, in one call.  Around it stand the checks of what
 llhttp lets pass or does not judge (RFC 9112, sections 3, 5, 6.1 and 11.2): a
@@ -12,16 +12,16 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from twisted_llama.errors import (
-    EngineUnavailable,
     GatewayError,
     MalformedRequest,
     MethodNotAllowed,
     UnsupportedTransferCoding,
     UnsupportedVersion,
 )
+from twisted_llama.http.target import judge_target
 
 #: One header field: its name in lower case, its name as it came, its value.
 Field = tuple[bytes, bytes, bytes]
@@ -31,17 +31,18 @@ METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OP
 _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
-_FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
-_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+=%-]+)(?::[0-9]{0,5})?")
 _FRAMING_FIELDS = re.compile(
     rb"\r\n(transfer-encoding|content-length):[ \t]*([^\r]*)", re.IGNORECASE
 )
+#: Longer heads are not remembered; nor are more than some hundred.
+_REMEMBERED_BYTES = 4096
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE)
 
 
-class _Fields:
+class Fields:
     """
     Collects what llhttp reports.
     """
@@ -57,27 +58,44 @@ class _Fields:
 
 class RequestHead:
     """
-    A request as its head describes it.
+    A request as its head describes it, but for the length of its body; never
+    changed, for many requests may share one.
 
     @ivar method: such as C{b"POST"}.
     @ivar target: in origin form (C{b"/v1/models?x=1"}) or C{b"*"}.
+    @ivar path: the one plain form of its path (see L{judge_target}).
+    @ivar query: the query with its question mark, or nothing.
+    @ivar ambiguity: why the request cannot be served, if its target has more
+        than one reading; empty if it has not.
     @ivar version: C{b"HTTP/1.1"} or C{b"HTTP/1.0"}.
-    @ivar fields: the header fields in order, repeated ones too.
+    @ivar fields: the header fields in order, repeated ones too; perhaps
+        without C{Content-Length}.
     @ivar first: for each name, in lower case, the first value that came.
-    @ivar length_bytes: the body's length, C{None} if it comes in chunks.
     @ivar keep_alive: whether the client wants to use the connection again.
+    @ivar expects_continue: whether the client waits for C{100 Continue} before
+        it sends its body, if it has one.
     """
 
-    __slots__ = ("fields", "first", "keep_alive", "length_bytes", "method", "target", "version")
+    __slots__ = (
+        "ambiguity",
+        "expects_continue",
+        "fields",
+        "first",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "target",
+        "version",
+    )
 
     def __init__(
         self,
         method: bytes,
         target: bytes,
         version: bytes,
-        fields: list[Field],
+        fields: tuple[Field, ...],
         first: dict[bytes, bytes],
-        length_bytes: int | None,
         keep_alive: bool,
     ) -> None:
         self.method = method
@@ -85,27 +103,71 @@ class RequestHead:
         self.version = version
         self.fields = fields
         self.first = first
-        self.length_bytes = length_bytes
         self.keep_alive = keep_alive
-
-    @property
-    def expects_continue(self) -> bool:
-        """
-        Whether the client waits for C{100 Continue} before it sends its body.
-        """
-        return (
-            self.version == b"HTTP/1.1"
-            and self.first.get(b"expect", b"").lower() == b"100-continue"
-            and self.length_bytes != 0
+        self.expects_continue = (
+            version == b"HTTP/1.1" and first.get(b"expect", b"").lower() == b"100-continue"
         )
+        self.path, self.query = target, b""
+        self.ambiguity = ""
+        if target != b"*":
+            try:
+                self.path, self.query = judge_target(target)
+            except MalformedRequest as error:
+                self.path = target.partition(b"?")[0]
+                self.ambiguity = str(error)
 
 
-def parse_request_head(head: bytes) -> RequestHead:
+def read_request_head(head: bytes) -> tuple[RequestHead, int | None]:
+    """
+    As L{parse_request_head}, remembering what was read.
+
+    Programs that talk to the gateway say the same head over and over; all that
+    changes from one request to the next is the length of the body.  So that
+    one line is read by itself, and the rest is looked up.
+    """
+    rest, length_bytes = split_length(head)
+    if len(rest) > _REMEMBERED_BYTES:
+        return parse_request_head(head)
+    if length_bytes is None:
+        return _recall_request_head(rest)
+    try:
+        known, other_length = _recall_request_head(rest)
+    except GatewayError:
+        return parse_request_head(head)
+    if other_length != 0 or b"content-length" in known.first:
+        # Two lengths, or chunks and a length.
+        return parse_request_head(head)
+    return known, length_bytes
+
+
+def split_length(head: bytes) -> tuple[bytes, int | None]:
+    """
+    Take a plain C{Content-Length} line out of a head.
+
+    @return: the head without it, and the length; the head as it is and C{None}
+        if there is none, or none that is plain.
+    """
+    at = head.find(b"\r\nContent-Length: ")
+    if at < 0:
+        at = head.find(b"\r\ncontent-length: ")
+        if at < 0:
+            return head, None
+    end = head.find(b"\r\n", at + 18)
+    digits = head[at + 18 : end]
+    if not digits.isdigit() or len(digits) > 18 or (digits[0] == 48 and digits != b"0"):
+        return head, None
+    return head[:at] + head[end:], int(digits)
+
+
+def parse_request_head(head: bytes) -> tuple[RequestHead, int | None]:
     """
     Read the head of a request.
 
     @param head: from the first byte of the request line through the empty
         line.
+
+    @return: the head, and the length of the body in bytes; C{None} if that
+        comes in chunks.
 
     @raise MalformedRequest: if it breaks the grammar or can be read in more
         than one way.
@@ -119,13 +181,13 @@ def parse_request_head(head: bytes) -> RequestHead:
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":
         raise UnsupportedVersion
-    if not _FIELD_LINES.fullmatch(head, line.end()):
+    if not FIELD_LINES.fullmatch(head, line.end()):
         raise MalformedRequest("A header field is malformed.")
     if method in _REFUSED_METHODS:
         raise MethodNotAllowed(("GET", "HEAD", "POST", "OPTIONS"))
     if method not in METHODS:
         raise MalformedRequest("The request method is unknown.")
-    collected = _Fields()
+    collected = Fields()
     parser = HttpRequestParser(collected)
     fields = collected.fields
     try:
@@ -142,15 +204,18 @@ def parse_request_head(head: bytes) -> RequestHead:
     version = b"HTTP/1." + minor
     length = _request_length(fields, first, version)
     authority = _host(fields, first, version)
-    return RequestHead(
+    known = RequestHead(
         method,
         target if target[0] == 47 else _origin_form(method, target, authority),
         version,
-        fields,
+        tuple(fields),
         first,
-        length,
-        _keeps_alive(fields, version) if b"connection" in first else version == b"HTTP/1.1",
+        keeps_alive(fields, version) if b"connection" in first else version == b"HTTP/1.1",
     )
+    return known, length
+
+
+_recall_request_head = lru_cache(maxsize=512)(parse_request_head)
 
 
 def _coding_error(coding: bytes) -> GatewayError:
@@ -164,7 +229,7 @@ def _coding_error(coding: bytes) -> GatewayError:
     return UnsupportedTransferCoding()
 
 
-def _keeps_alive(fields: list[Field], version: bytes) -> bool:
+def keeps_alive(fields: list[Field], version: bytes) -> bool:
     """
     What C{Connection} says of the time after the answer.  (llhttp says it too,
     but not of a message that has ended with its head.)
@@ -194,7 +259,7 @@ def _request_length(fields: list[Field], first: dict[bytes, bytes], version: byt
     length = first.get(b"content-length")
     if length is None:
         return 0
-    if not _LENGTH.fullmatch(length):
+    if not LENGTH.fullmatch(length):
         raise MalformedRequest("Content-Length is not a plain decimal number.")
     if sum(key == b"content-length" for key, _, _ in fields) > 1:
         raise MalformedRequest("Content-Length must be given once.")
@@ -222,94 +287,3 @@ def _origin_form(method: bytes, target: bytes, authority: bytes | None) -> bytes
         raise MalformedRequest("The request target must be a path, or agree with the Host header.")
     rest: bytes = absolute[2] or b"/"
     return rest if rest.startswith(b"/") else b"/" + rest
-
-
-class ResponseHead:
-    """
-    A response of the engine as its head describes it; never changed.
-
-    @ivar status: 100 to 599.
-    @ivar reason: the reason phrase, possibly empty.
-    @ivar fields: the header fields in order.
-    @ivar length_bytes: the body's length; C{None} if it is not announced.
-    @ivar chunked: whether the body comes in chunks.
-    @ivar keep_alive: whether the engine keeps the connection open afterwards.
-    @ivar event_stream: whether the body is a stream of server-sent events.
-    @ivar dated: whether it has a C{Date}.
-    """
-
-    __slots__ = (
-        "chunked",
-        "dated",
-        "event_stream",
-        "fields",
-        "keep_alive",
-        "length_bytes",
-        "reason",
-        "status",
-    )
-
-    def __init__(
-        self,
-        status: int,
-        reason: bytes,
-        fields: tuple[Field, ...],
-        length_bytes: int | None,
-        chunked: bool,
-        keep_alive: bool,
-        event_stream: bool,
-    ) -> None:
-        self.status = status
-        self.reason = reason
-        self.fields = fields
-        self.length_bytes = length_bytes
-        self.chunked = chunked
-        self.keep_alive = keep_alive
-        self.event_stream = event_stream
-        self.dated = any(key == b"date" for key, _, _ in fields)
-
-
-@lru_cache(maxsize=256)
-def parse_response_head(head: bytes) -> ResponseHead:
-    """
-    Read the head of one of the engine's responses.
-
-    The engine says the same few heads over and over (every stream begins with
-    the same bytes), so the readings are kept.
-
-    @param head: from the first byte of the status line through the empty line.
-
-    @raise EngineUnavailable: if it is not valid, unambiguous HTTP/1.
-    """
-    line = _STATUS_LINE.match(head)
-    if line is None or not _FIELD_LINES.fullmatch(head, line.end()):
-        raise EngineUnavailable("The engine's answer is not valid HTTP.")
-    collected = _Fields()
-    parser = HttpResponseParser(collected)
-    try:
-        parser.feed_data(head)
-    except HttpParserUpgrade:
-        # 101 is refused by the connection; an Upgrade header alone is hop-by-hop.
-        pass
-    except HttpParserError as error:
-        raise EngineUnavailable(f"The engine's answer is not valid HTTP: {error}.") from error
-    fields = collected.fields
-    values = {key: value for key, _, value in reversed(fields)}
-    codings = [value for key, _, value in fields if key == b"transfer-encoding"]
-    lengths = [value for key, _, value in fields if key == b"content-length"]
-    if codings and (lengths or line[1] == b"0" or [c.lower() for c in codings] != [b"chunked"]):
-        raise EngineUnavailable(
-            "The engine's answer has a Transfer-Encoding that is not 'chunked'."
-        )
-    if lengths and (len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
-        raise EngineUnavailable("The engine's answer has an unclear Content-Length.")
-    status_line = line[0]
-    return ResponseHead(
-        int(line[2]),
-        status_line[13:-2],
-        tuple(fields),
-        int(lengths[0]) if lengths else None,
-        bool(codings),
-        _keeps_alive(fields, b"HTTP/1." + line[1]),
-        values.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
-    )

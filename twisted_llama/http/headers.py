@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from twisted_llama.http.head import Field, RequestHead, ResponseHead
+from twisted_llama.http.head import Field, RequestHead
+from twisted_llama.http.response_head import ResponseHead
 
 _HOP_BY_HOP = frozenset(
     {
@@ -61,14 +62,17 @@ _NOT_FOR_CLIENT = _HOP_BY_HOP | {
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
-def _named_by_connection(fields: list[Field] | tuple[Field, ...]) -> frozenset[bytes]:
+def _named_by_connection(fields: tuple[Field, ...]) -> frozenset[bytes]:
     values = b",".join(value for key, _, value in fields if key == b"connection")
     return frozenset(name.strip().lower() for name in values.split(b","))
 
 
-def engine_request_lines(head: RequestHead) -> list[bytes]:
+@lru_cache(maxsize=512)
+def engine_request_lines(head: RequestHead) -> bytes:
     """
-    The header lines of a client's request that the engine gets.
+    The header lines of a client's request that the engine gets, with the one
+    that says which host the client meant.  Kept like the heads themselves (see
+    L{read_request_head <twisted_llama.http.head.read_request_head>}).
 
     Names with an underscore are dropped: some servers read them as others.
     """
@@ -76,11 +80,15 @@ def engine_request_lines(head: RequestHead) -> list[bytes]:
         dropped = _NOT_FOR_ENGINE | _named_by_connection(head.fields)
     else:
         dropped = _NOT_FOR_ENGINE
-    return [
+    lines = [
         b"%b: %b\r\n" % (name, value)
         for key, name, value in head.fields
         if key not in dropped and b"_" not in key
     ]
+    host = head.first.get(b"host")
+    if host is not None:
+        lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+    return b"".join(lines)
 
 
 @lru_cache(maxsize=256)
@@ -89,8 +97,8 @@ def client_response_lines(head: ResponseHead) -> bytes:
     The status line and header lines of an engine's answer that the client
     gets, without those that frame the body.
 
-    The engine's few heads are few objects (see L{parse_response_head
-    <twisted_llama.http.head.parse_response_head>}), so what becomes of them is
+    The engine's few heads are few objects (see L{read_response_head
+    <twisted_llama.http.response_head.read_response_head>}), so what becomes of them is
     kept too.
     """
     dropped = _NOT_FOR_CLIENT | _named_by_connection(head.fields)

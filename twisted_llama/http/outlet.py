@@ -1,5 +1,5 @@
 """
-Writing to a client or to the engine at once, and knowing when it got through.
+Writing to a client or to the engine soon, and knowing when it got through.
 
 C{ITransport.write} puts bytes aside and asks the reactor to send them when the
 socket is writable: two calls of C{epoll_ctl} for every token.  Nearly always
@@ -7,6 +7,10 @@ the socket could have taken them right away.  So L{SocketOutlet} tries the
 socket first, as the reactor itself would do an instant later, and hands only
 what is left to the transport.  That needs a transport that is a plain socket;
 TLS, wrapped and in-memory transports take the ordinary way, L{TransportOutlet}.
+
+All that is written in one turn of the reactor is sent at its end (see
+L{Turn}): to send wakes up who reads, and that costs as much as all the rest of
+sending, unless it is awake already for what was sent just before.
 """
 
 from __future__ import annotations
@@ -16,10 +20,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport, ITransport
+from twisted.internet.interfaces import (
+    IPullProducer,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    ITransport,
+)
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from zope.interface import implementer
 
+#: More than this is not kept for the end of the turn.
+SOON_BYTES = 16384
 #: What is handed to the transport at a time while a peer is slow.  Each piece
 #: that gets through counts as progress of that peer.
 PIECE_BYTES = 16384
@@ -57,7 +70,37 @@ class Outlet(Protocol):
         """
 
 
-def make_outlet(transport: ITransport, on_drained: Callable[[], None]) -> Outlet:
+class Turn:
+    """
+    One turn of the reactor after the other: what is to be sent at its end.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._outlets: list[SocketOutlet] = []
+
+    def add(self, outlet: SocketOutlet) -> None:
+        """
+        Have an outlet flushed when the reactor has heard everybody who had
+        something to say in this turn.
+        """
+        if not self._outlets:
+            self._clock.callLater(0, self._end)
+        self._outlets.append(outlet)
+
+    def _end(self) -> None:
+        outlets, self._outlets = self._outlets, []
+        for outlet in outlets:
+            try:
+                outlet.flush()
+            except Exception:
+                # One that fails must not keep the others from being sent.
+                self._log.failure("While sending at the end of a turn")
+
+
+def make_outlet(transport: ITransport, turn: Turn, on_drained: Callable[[], None]) -> Outlet:
     """
     The quickest way out that C{transport} allows.
 
@@ -68,7 +111,7 @@ def make_outlet(transport: ITransport, on_drained: Callable[[], None]) -> Outlet
     if isinstance(transport, Connection) and not transport.TLS:
         handle = transport.getHandle()
         if isinstance(handle, socket.socket):
-            return SocketOutlet(transport, handle, on_drained)
+            return SocketOutlet(transport, handle, turn, on_drained)
     return TransportOutlet(transport, on_drained)
 
 
@@ -83,17 +126,25 @@ class SocketOutlet:
         "_on_drained",
         "_pending",
         "_send",
+        "_soon",
         "_transport",
+        "_turn",
         "blocked",
         "progress",
     )
 
     def __init__(
-        self, transport: ITransport, handle: socket.socket, on_drained: Callable[[], None]
+        self,
+        transport: ITransport,
+        handle: socket.socket,
+        turn: Turn,
+        on_drained: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._send = handle.send
+        self._turn = turn
         self._on_drained = on_drained
+        self._soon = b""
         self._pending: deque[bytes] | None = None
         self._end: Callable[[], None] | None = None
         self.blocked = False
@@ -103,24 +154,41 @@ class SocketOutlet:
         """
         See L{Outlet.write}.
         """
-        if not self.blocked:
-            try:
-                sent = self._send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                # The connection is gone; the reactor is about to say so.
-                return True
-            if sent == len(data):
-                return True
-            self.blocked = True
-            self._pending = deque()
-            self._keep(data[sent:])
-            # A pull producer is asked for more whenever the transport has sent
-            # all it was given, and once right now.
-            self._transport.registerProducer(self, False)  # type: ignore[attr-defined]  # IConsumer
+        if self.blocked:
+            self._keep(data)
             return False
-        self._keep(data)
+        soon = self._soon
+        if soon:
+            data = soon + data
+        elif len(data) < SOON_BYTES:
+            self._turn.add(self)
+        self._soon = data
+        return len(data) < SOON_BYTES or self.flush()
+
+    def flush(self) -> bool:
+        """
+        Send what was written in this turn.
+
+        @return: as L{write}.
+        """
+        data, self._soon = self._soon, b""
+        if not data:
+            return not self.blocked
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The connection is gone; the reactor is about to say so.
+            return True
+        if sent == len(data):
+            return True
+        self.blocked = True
+        self._pending = deque()
+        self._keep(data[sent:])
+        # A pull producer is asked for more whenever the transport has sent
+        # all it was given, and once right now.
+        self._transport.registerProducer(self, False)  # type: ignore[attr-defined]  # IConsumer
         return False
 
     def _keep(self, data: bytes) -> None:
@@ -151,6 +219,7 @@ class SocketOutlet:
         The connection is gone, and with it what was kept.
         """
         self._pending = None
+        self._soon = b""
 
     def close(self) -> None:
         """
@@ -166,7 +235,7 @@ class SocketOutlet:
 
     def _end_by(self, end: Callable[[], None]) -> None:
         # What is pending goes on in pieces, so that its progress can be seen.
-        if self.blocked:
+        if not self.flush():
             self._end = end
         else:
             end()

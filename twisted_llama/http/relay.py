@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
-
 from twisted_llama.errors import GatewayError
 from twisted_llama.http.framing import BodyFraming
-from twisted_llama.http.head import ResponseHead
 from twisted_llama.http.headers import client_response_lines
 from twisted_llama.http.request import GatewayRequest
+from twisted_llama.http.response_head import ResponseHead
 from twisted_llama.http.sse import UsageTap
 from twisted_llama.http.upstream import EngineConnection
 
@@ -27,9 +25,6 @@ class Relay:
     """
     One answer on its way from the engine to a client.
 
-    @ivar done: fires with C{None} when the answer is passed on whole; fails
-        with what went wrong otherwise.  Cancelling it closes the engine's
-        connection.
     @ivar begun: whether the client has got anything.
     @ivar status: the engine's status, 0 before it is known.
     @ivar first_byte_at: the clock when the head came, C{None} before.
@@ -41,11 +36,11 @@ class Relay:
         "_connection",
         "_form",
         "_now",
+        "_on_end",
         "_request",
         "_stream",
         "begun",
         "body_bytes",
-        "done",
         "first_body_at",
         "first_byte_at",
         "status",
@@ -53,17 +48,23 @@ class Relay:
     )
 
     def __init__(
-        self, request: GatewayRequest, connection: EngineConnection, now: Callable[[], float]
+        self,
+        request: GatewayRequest,
+        connection: EngineConnection,
+        now: Callable[[], float],
+        on_end: Callable[[GatewayError | None], None],
     ) -> None:
         """
         @param now: the clock, in seconds.
+        @param on_end: called once, with C{None} when the answer is passed on
+            whole, else with what went wrong; not after L{stop}.
         """
         self._request = request
         self._connection = connection
         self._now = now
         self._form = _AS_CAME
         self._stream = False
-        self.done: Deferred[None] = Deferred(self._cancel)
+        self._on_end = on_end
         self.begun = False
         self.status = 0
         self.first_byte_at: float | None = None
@@ -72,33 +73,46 @@ class Relay:
         self.tap = UsageTap()
         request.on_drained = connection.resume
 
-    def _cancel(self, _: Deferred[None]) -> None:
+    def stop(self) -> None:
+        """
+        Nobody wants the rest: close the engine's connection, so that it stops.
+        """
         self._connection.abort()
 
     # -- told by the engine's connection ---------------------------------------
 
-    def begins(self, head: ResponseHead, framing: BodyFraming | None) -> None:
+    def begins(
+        self, head: ResponseHead, length_bytes: int | None, framing: BodyFraming | None
+    ) -> None:
         """
         See L{twisted_llama.http.upstream.Answer.begins}.
         """
         request = self._request
+        channel = request.channel
         self.first_byte_at = self._now()
         self.status = head.status
         self._stream = head.event_stream
-        lines = [client_response_lines(head), request.common_lines]
-        if framing is None or head.length_bytes is not None:
-            if head.length_bytes is not None and head.status != 204:
-                lines.append(b"Content-Length: %d\r\n" % head.length_bytes)
+        line = b""
+        if framing is None or length_bytes is not None:
+            if length_bytes is not None and head.status != 204:
+                line = b"Content-Length: %d\r\n" % length_bytes
         elif request.clientproto == b"HTTP/1.0":
             self._form = _PAYLOAD
         else:
             self._form = _CHUNKED
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        if not head.dated:
-            lines.append(request.channel.site.date_line())
-        lines.append(b"Connection: close\r\n\r\n" if request.channel.decide_closing() else b"\r\n")
+            line = b"Transfer-Encoding: chunked\r\n"
         self.begun = True
-        if not request.begin_relay(head.status, b"".join(lines)):
+        if not request.begin_relay(
+            head.status,
+            b"%b%b%b%b%b"
+            % (
+                client_response_lines(head),
+                request.common_lines,
+                line,
+                b"" if head.dated else channel.site.date_line(),
+                b"Connection: close\r\n\r\n" if channel.decide_closing() else b"\r\n",
+            ),
+        ):
             self._connection.pause()
 
     def continues(self, data: bytes, payload: bytes) -> None:
@@ -126,13 +140,13 @@ class Relay:
         """
         if self._form == _CHUNKED:
             self._request.relay(b"0\r\n\r\n")
-        self.done.callback(None)
+        self._on_end(None)
 
     def failed(self, error: GatewayError) -> None:
         """
         See L{twisted_llama.http.upstream.Answer.failed}.
         """
-        self.done.errback(error)
+        self._on_end(error)
 
     # -- told by who serves the request -------------------------------------------
 

@@ -18,7 +18,6 @@ from twisted.web.server import Request
 
 from twisted_llama.errors import GatewayError, InternalError, MalformedRequest
 from twisted_llama.http.head import RequestHead
-from twisted_llama.http.target import judge_target
 
 if TYPE_CHECKING:
     from twisted_llama.http.channel import GatewayChannel
@@ -35,8 +34,9 @@ class GatewayRequest(Request):
     C{args} only as far as they stand in the query.
 
     @ivar head: the head as it was read.
-    @ivar path: the one plain form of the path (see L{judge_target}).
-    @ivar query: the query with its question mark, or nothing.
+    @ivar path: as in the head.
+    @ivar query: as in the head.
+    @ivar length_bytes: the length of the body, C{None} if it comes in chunks.
     @ivar common_lines: header lines that every answer to this request carries.
     @ivar on_gone: called once if the client leaves before the end.
     @ivar on_drained: called whenever a client that was slow has taken all.
@@ -47,6 +47,7 @@ class GatewayRequest(Request):
     # deletes the attribute then, and this is found in its place.
     channel: GatewayChannel = None  # type: ignore[assignment]
     head: RequestHead
+    length_bytes: int | None
     common_lines: bytes
     query: bytes
     on_gone: Callable[[], None] | None
@@ -54,43 +55,46 @@ class GatewayRequest(Request):
     defaultContentType = None  # a body without a type stays so
     # Beside the dictionary that Twisted's own attributes fill: beyond 30 names it
     # would no longer share its keys, and every open stream holds a request.
-    __slots__ = ("common_lines", "head", "on_drained", "on_gone", "query")
+    __slots__ = ("common_lines", "head", "length_bytes", "on_drained", "on_gone", "query")
 
     def __init__(self, channel: GatewayChannel) -> None:
         super().__init__(channel)
         self.common_lines = self.query = b""
         self.on_gone = self.on_drained = None
 
-    def begin(self, head: RequestHead) -> MalformedRequest | None:
+    def begin(self, head: RequestHead, length_bytes: int | None) -> None:
         """
         Take over the head.
-
-        @return: what is to be answered instead of serving it, if the path is
-            ambiguous; L{path} is as it came then.
         """
         self.head = head
+        self.length_bytes = length_bytes
         self.method = head.method
         self.uri = head.target
         self.clientproto = head.version
-        self.path = head.target
-        if head.target != b"*":
-            try:
-                self.path, self.query = judge_target(head.target)
-            except MalformedRequest as error:
-                self.path = head.target.partition(b"?")[0]
-                return error
-        return None
+        self.path = head.path
+        self.query = head.query
 
     def process(self) -> None:
         """
         Find the resource and render it.
         """
         self.site = self.channel.site
-        self.begin_traversal()
         try:
-            self.render_with(self.site.getResourceFor(self))
+            self.render_with(self.find_resource())
         except Exception:
             self.processingFailed(Failure())
+
+    def find_resource(self) -> IResource:
+        """
+        Walk down the tree to what serves the path.
+
+        @raise MalformedRequest: if the path is ambiguous.
+        """
+        if self.head.ambiguity:
+            raise MalformedRequest(self.head.ambiguity)
+        self.begin_traversal()
+        resource: IResource = self.channel.site.getResourceFor(self)
+        return resource
 
     def begin_traversal(self) -> None:
         """
@@ -108,6 +112,8 @@ class GatewayRequest(Request):
             return
         for _, name, value in self.head.fields:
             self.requestHeaders.addRawHeader(name, value)
+        if self.length_bytes is not None and self.length_bytes:
+            self.requestHeaders.setRawHeaders(b"Content-Length", [b"%d" % self.length_bytes])
         self.args = parse_qs(self.query[1:], True) if self.query else {}
         self.parseCookies()
         body = self.read_body()

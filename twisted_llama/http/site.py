@@ -21,6 +21,7 @@ from twisted_llama.http.channel import LEAVE_SECONDS, GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
 from twisted_llama.http.headers import Networks, trusts
+from twisted_llama.http.outlet import Turn
 from twisted_llama.http.request import GatewayRequest
 
 
@@ -133,6 +134,7 @@ class GatewaySite(Site):
         super().__init__(resource, request_factory, reactor=deadlines.clock)
         self.limits = limits
         self.deadlines = deadlines
+        self.turn = Turn(deadlines.clock)
         self.draining = False
         self.channels: set[GatewayChannel] = set()
         self.begun = watcher.begun

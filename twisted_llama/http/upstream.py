@@ -22,8 +22,8 @@ from twisted_llama.http.framing import (
     FramingError,
     LengthFraming,
 )
-from twisted_llama.http.head import ResponseHead, parse_response_head
 from twisted_llama.http.outlet import Outlet, make_outlet
+from twisted_llama.http.response_head import ResponseHead, read_response_head
 
 if TYPE_CHECKING:
     from twisted_llama.http.pool import EnginePool
@@ -41,10 +41,13 @@ class Answer(TypingProtocol):
     more is called.
     """
 
-    def begins(self, head: ResponseHead, framing: BodyFraming | None) -> None:
+    def begins(
+        self, head: ResponseHead, length_bytes: int | None, framing: BodyFraming | None
+    ) -> None:
         """
         The head is there.
 
+        @param length_bytes: the length of the body, C{None} if it is not announced.
         @param framing: how the body is read, C{None} if there is none.
         """
 
@@ -105,7 +108,7 @@ class EngineConnection(Protocol):
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
             self.transport.bufferSize = self._pool.read_bytes
-        self.outlet = make_outlet(self.transport, self._drained)
+        self.outlet = make_outlet(self.transport, self._pool.turn, self._drained)
         self._pool.deadlines.add(self)
         connected, self._connected = self._connected, None
         if connected is not None:
@@ -125,9 +128,6 @@ class EngineConnection(Protocol):
         self._heard = False
         self._head_bytes = 0
         self._deadline = self._pool.now() + self._pool.silence_seconds
-        if len(body) == 1 and len(body[0]) < 4096:
-            self.outlet.write(head + body[0])
-            return
         self.outlet.write(head)
         for piece in body:
             self.outlet.write(piece)
@@ -172,7 +172,7 @@ class EngineConnection(Protocol):
                     self._buffer = buffer
                 return
             try:
-                head = parse_response_head(buffer[:end])
+                head, length_bytes = read_response_head(buffer[:end])
             except EngineUnavailable as error:
                 self._fail(error)
                 return
@@ -181,25 +181,25 @@ class EngineConnection(Protocol):
                 self._fail(EngineUnavailable("The engine switched protocols unasked."))
                 return
             if head.status >= 200:
-                self._begin(head, buffer)
+                self._begin(head, length_bytes, buffer)
                 return
             self._head_bytes += end
 
-    def _begin(self, head: ResponseHead, rest: bytes) -> None:
+    def _begin(self, head: ResponseHead, length_bytes: int | None, rest: bytes) -> None:
         answer = self._answer
         assert answer is not None
         framing: BodyFraming | None
         self._head = head
-        if self._to_head_request or head.status in (204, 304) or head.length_bytes == 0:
+        if self._to_head_request or head.status in (204, 304) or length_bytes == 0:
             framing = None
+        elif length_bytes is not None:
+            framing = LengthFraming(length_bytes)
         elif head.chunked:
             framing = ChunkedFraming()
-        elif head.length_bytes is not None:
-            framing = LengthFraming(head.length_bytes)
         else:
             framing = CloseFraming()
         self.framing = framing
-        answer.begins(head, framing)
+        answer.begins(head, length_bytes, framing)
         if framing is None:
             self._finish(rest)
         elif rest and self._answer is answer:
