@@ -65,12 +65,12 @@ class Limiter:
         self._limits = limits
         self._requests_per_minute = requests_per_minute
 
-    async def accept(self, request: ApiRequest) -> Decision | None:
+    def accept(self, request: ApiRequest) -> Decision | Deferred[Decision] | None:
         """
         Count a request, and let its answer say what is left.
 
-        @return: what L{take_back} takes; C{None} if there are no keys, and so
-            no limits.
+        @return: what L{take_back} takes, or a L{Deferred} of it; C{None} if
+            there are no keys, and so no limits.
 
         @raise RateLimited: if the key has used up its minute.
         """
@@ -79,7 +79,12 @@ class Limiter:
             return None
         limit = principal.requests_per_minute or self._requests_per_minute
         taken = self._limits.take(principal.key_id, limit)
-        decision = taken if isinstance(taken, Decision) else await taken
+        if isinstance(taken, Decision):
+            return self._tell(taken, request)
+        return taken.addCallback(self._tell, request)
+
+    @staticmethod
+    def _tell(decision: Decision, request: ApiRequest) -> Decision:
         request.common_lines += _lines(
             decision.limit, decision.remaining, max(0, ceil(decision.reset_seconds))
         )

@@ -24,6 +24,7 @@ from twisted_llama.http.headers import engine_request_lines
 from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.relay import Relay
 from twisted_llama.http.upstream import EngineConnection
+from twisted_llama.limits.decision import Decision
 
 _CHEAP = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
@@ -148,13 +149,20 @@ class Passage:
 
     async def _get_ready(self) -> None:
         request = self._request
-        acceptance = await self._limiter.accept(request)
+        accepting = self._limiter.accept(request)
+        if accepting is None or isinstance(accepting, Decision):
+            acceptance = accepting
+        else:
+            acceptance = await accepting
         try:
             reading = request.read_body()
             self._body = reading if isinstance(reading, list) else await reading
             self._engine = self._pick_engine()
             if request.method not in _CHEAP or not self._engine.answers_now():
-                await self._await_slot()
+                admitting = self._engine.gate.admit(self._key_id())
+                ticket = admitting if isinstance(admitting, Ticket) else await admitting
+                self._ticket = ticket
+                request.exchange.queue_seconds = ticket.waited_seconds
             elif request.channel.site.draining:
                 raise Draining(1)
         except BaseException:
@@ -169,14 +177,12 @@ class Passage:
             self._repeatable = request.method in _CHEAP and not self._body
         self._ask(connection)
 
-    async def _await_slot(self) -> None:
-        request = self._request
+    def _key_id(self) -> str:
+        """
+        Who waits in turn with the others: a key, or without keys an address.
+        """
         principal = self.principal
-        key_id = request.client_host if principal is None else principal.key_id
-        admitted = self._engine.gate.admit(key_id)
-        ticket = admitted if isinstance(admitted, Ticket) else await admitted
-        self._ticket = ticket
-        request.exchange.queue_seconds = ticket.waited_seconds
+        return self._request.client_host if principal is None else principal.key_id
 
     async def _connect(self) -> EngineConnection:
         """

@@ -45,7 +45,9 @@ class ReloadPage(Resource):
         return NOT_DONE_YET
 
     async def _serve(self, request: ApiRequest) -> None:
-        await self._limiter.accept(request)
+        accepting = self._limiter.accept(request)
+        if isinstance(accepting, Deferred):
+            await accepting
         content = json.dumps({"status": "ok", "keys_loaded": self._reload()}).encode("ascii")
         if request.channel is not None:
             request.setHeader(b"Content-Type", b"application/json")

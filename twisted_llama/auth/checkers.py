@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
@@ -24,6 +24,8 @@ from twisted_llama.errors import InvalidKey, ReloadFailed
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _READ_ATTEMPTS = 3
 _PROBLEMS_LOGGED = 50
+#: How many principals are kept.
+_MET: Final = 4096
 
 
 class RefusedKey(InvalidKey, UnauthorizedLogin):
@@ -100,6 +102,9 @@ class KeyfileChecker:
         self.path = Path(path)
         self._wall_clock = wall_clock
         self._table = KeyTable()
+        # Those who came since the file was read, by digest; a table of a million
+        # keys is packed, and unpacking takes longer than this.
+        self._met: dict[bytes, Principal] = {}
         self._stamp: FileStamp | None = None
         self._asked_before = False
 
@@ -131,13 +136,22 @@ class KeyfileChecker:
         @raise RefusedKey: when it is nobody's, or expired.
         """
         digest = credentials.digest
+        principal = self._met.get(digest)
+        if principal is None:
+            principal = self._meet(digest)
+        if principal.expires is not None and principal.expires <= self._wall_clock():
+            raise RefusedKey("expired")
+        return principal
+
+    def _meet(self, digest: bytes) -> Principal:
         found = self._table.look_up(digest)
         if found is None:
             raise RefusedKey("unknown" if len(self._table) else "no_keys")
         key_id, requests_per_minute, expires, _ = found
-        if expires is not None and expires <= self._wall_clock():
-            raise RefusedKey("expired")
-        return Principal(key_id, requests_per_minute, expires, digest)
+        if len(self._met) >= _MET:
+            self._met.clear()
+        principal = self._met[digest] = Principal(key_id, requests_per_minute, expires, digest)
+        return principal
 
     def holds(self, principal: Principal) -> bool:
         """
@@ -195,6 +209,7 @@ class KeyfileChecker:
         """
         self._asked_before = True
         self._table = reading.keyfile.entries
+        self._met = {}
         self._stamp = reading.stamp
         problems = reading.keyfile.problems
         for problem in problems[:_PROBLEMS_LOGGED]:

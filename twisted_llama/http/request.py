@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, getChildForRequest
 from twisted.web.server import Request
 
 from twisted_llama.errors import GatewayError, InternalError, MalformedRequest
@@ -93,7 +93,7 @@ class GatewayRequest(Request):
         if self.head.ambiguity:
             raise MalformedRequest(self.head.ambiguity)
         self.begin_traversal()
-        resource: IResource = self.channel.site.getResourceFor(self)
+        resource: IResource = getChildForRequest(self.channel.site.resource, self)
         return resource
 
     def begin_traversal(self) -> None:

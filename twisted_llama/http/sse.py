@@ -17,7 +17,10 @@ from attrs import frozen
 #: Every open stream holds as much.
 TAIL_BYTES = 2560
 
-_VALUE = re.compile(rb':[ \t]*(?:([0-9]{1,15}(?:\.[0-9]{1,15})?)|"([!#-\[\]-~ ]{1,200})")')
+#: Names and numbers, as in C{"prompt_tokens":35}.  What the model wrote cannot
+#: look like that: quotes in it stand behind backslashes.
+_NUMBERS = re.compile(rb'"([a-z_]+)":[ \t]*([0-9]{1,15}(?:\.[0-9]{1,15})?)')
+_MODEL = re.compile(rb'"model":[ \t]*"([!#-\[\]-~ ]{1,200})"')
 
 
 @frozen
@@ -66,46 +69,31 @@ class UsageTap:
         Read what is remembered.
         """
         tail = b"".join(self._pieces)[-TAIL_BYTES:]
-        model = _text(tail, b'"model"')
-        if b'"usage"' not in tail and b'"timings"' not in tail:
+        named = _MODEL.match(tail, max(0, tail.rfind(b'"model":')))
+        model = None if named is None else named[1].decode("ascii")
+        reports = [at for at in (tail.rfind(b'"usage":'), tail.rfind(b'"timings":')) if at >= 0]
+        if not reports:
             return Usage(model=model)
-        prompt = _number(tail, b'"prompt_tokens"')
-        if prompt is None:
-            evaluated = _number(tail, b'"prompt_n"')
-            if evaluated is not None:
-                prompt = evaluated + (_number(tail, b'"cache_n"') or 0)
-        generated = _number(tail, b'"completion_tokens"')
-        if generated is None:
-            generated = _number(tail, b'"predicted_n"')
-        milliseconds = _number(tail, b'"predicted_ms"')
+        numbers: dict[bytes, bytes] = dict(_NUMBERS.findall(tail, min(reports)))
+        prompt = numbers.get(b"prompt_tokens")
+        generated = numbers.get(b"completion_tokens", numbers.get(b"predicted_n"))
+        milliseconds = numbers.get(b"predicted_ms")
+        if prompt is not None:
+            prompt_tokens: int | None = _whole(prompt)
+        elif b"prompt_n" in numbers:
+            prompt_tokens = _whole(numbers[b"prompt_n"]) + _whole(numbers.get(b"cache_n", b"0"))
+        else:
+            prompt_tokens = None
         return Usage(
-            None if prompt is None else int(prompt),
-            None if generated is None else int(generated),
-            None if milliseconds is None else milliseconds / 1000,
+            prompt_tokens,
+            None if generated is None else _whole(generated),
+            None if milliseconds is None else float(milliseconds) / 1000,
             model,
         )
 
 
-def _last(tail: bytes, name: bytes) -> re.Match[bytes] | None:
+def _whole(number: bytes) -> int:
     """
-    The last value with this name, quotes and all.
+    A count, even if it is written with a fraction.
     """
-    end = len(tail)
-    while (at := tail.rfind(name, 0, end)) >= 0:
-        # A quote behind a backslash stands inside a string that the model wrote.
-        if tail[at - 1 : at] != b"\\":
-            match = _VALUE.match(tail, at + len(name))
-            if match is not None:
-                return match
-        end = at
-    return None
-
-
-def _number(tail: bytes, name: bytes) -> float | None:
-    match = _last(tail, name)
-    return None if match is None or match[1] is None else float(match[1])
-
-
-def _text(tail: bytes, name: bytes) -> str | None:
-    match = _last(tail, name)
-    return None if match is None or match[2] is None else match[2].decode("ascii")
+    return int(number.partition(b".")[0])

@@ -128,6 +128,9 @@ class EngineConnection(Protocol):
         self._heard = False
         self._head_bytes = 0
         self._deadline = self._pool.now() + self._pool.silence_seconds
+        if len(body) == 1:
+            self.outlet.write(head + body[0])
+            return
         self.outlet.write(head)
         for piece in body:
             self.outlet.write(piece)

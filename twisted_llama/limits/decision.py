@@ -4,10 +4,11 @@ What a limit says about one request.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import define, field
 
 
-@frozen
+# Not frozen, for one is made for every request, and freezing doubles what that costs.
+@define
 class Decision:
     """
     The answer of a limit to one request of a key.

@@ -52,9 +52,10 @@ class MemoryLimits:
         else:
             windows.move_to_end(key_id)
         decision = window.take(kept, limit, now, next(self._stamps))
-        # Two, so that idle keys go faster than new ones can come.
-        self._drop_idle(now)
-        self._drop_idle(now)
+        if len(windows) > 1:
+            # Two, so that idle keys go faster than new ones can come.
+            self._drop_idle(now)
+            self._drop_idle(now)
         return decision
 
     def give_back(self, key_id: str, decision: Decision) -> None:

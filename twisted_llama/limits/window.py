@@ -31,11 +31,13 @@ class Window:
     @ivar accepted: the time of each acceptance by its stamp, oldest first.  An
         C{OrderedDict} and not a C{deque}, because one is taken back from the middle;
         not a C{dict}, whose first entry is slow to find once many were removed.
+    @ivar oldest: nothing that counts is older; C{inf} before the first.
     @ivar latest: the latest C{now} that was seen, in seconds.  A clock that goes back
         is taken to stand still, so that it changes no limit.
     """
 
     accepted: OrderedDict[int, float] = field(factory=OrderedDict)
+    oldest: float = float("inf")
     latest: float = float("-inf")
 
 
@@ -52,10 +54,13 @@ def take(window: Window, limit: int, now: float, stamp: int) -> Decision:
     else:
         window.latest = now
     accepted = window.accepted
-    _forget(accepted, now)
+    if window.oldest <= now - WINDOW_SECONDS:
+        window.oldest = _forget(accepted, now)
     count = len(accepted)
     if count < limit:
         accepted[stamp] = now
+        if not count:
+            window.oldest = now
         return Decision(True, limit, limit - count - 1, 0.0, WINDOW_SECONDS, stamp)
     return Decision(False, limit, 0, _until_free(accepted, limit, now), _until_empty(accepted, now))
 
@@ -74,13 +79,19 @@ def is_idle(window: Window, now: float) -> bool:
     return window.latest <= now - WINDOW_SECONDS
 
 
-def _forget(accepted: OrderedDict[int, float], now: float) -> None:
+def _forget(accepted: OrderedDict[int, float], now: float) -> float:
     """
     Remove what no longer counts: each acceptance once, so O(1) for each.
+
+    @return: when the oldest of the others was made.
     """
     horizon = now - WINDOW_SECONDS
-    while accepted and next(iter(accepted.values())) <= horizon:
+    while accepted:
+        at = next(iter(accepted.values()))
+        if at > horizon:
+            return at
         accepted.popitem(last=False)
+    return float("inf")
 
 
 def _until_free(accepted: OrderedDict[int, float], limit: int, now: float) -> float:

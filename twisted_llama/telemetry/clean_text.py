@@ -35,8 +35,9 @@ def percent_escaped(raw: bytes) -> str:
 
     @return: the word, C{"-"} if there were no bytes.
     """
-    # For bytes, letters and digits of ASCII only; a tenth of what a search costs.
-    if raw.isalnum() or _UNSAFE_BYTES.search(raw) is None:
+    # For bytes, letters and digits of ASCII only; a tenth of what a search costs,
+    # and with the dashes of request ids still a quarter.
+    if raw.replace(b"-", b"0").isalnum() or _UNSAFE_BYTES.search(raw) is None:
         return raw.decode("ascii") or "-"
     return _UNSAFE_BYTES.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 
