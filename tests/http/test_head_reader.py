@@ -34,7 +34,7 @@ def read(pieces: list[bytes], limits: HeadLimits = SMALL) -> tuple[bytes | None,
             continue
         head = reader.feed(piece)
         if head is not None:
-            rest = reader.take_excess()
+            rest, reader.excess = reader.excess, b""
     return head, rest
 
 

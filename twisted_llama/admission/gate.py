@@ -183,7 +183,8 @@ class Gate:
         """
         self.active -= 1
         self._mean_held = next_mean(self._mean_held, self._now() - granted_at)
-        self._grant()
+        if self._queue or self._idle_waiters:
+            self._grant()
 
     def _give_up(self, place: Deferred[Ticket]) -> None:
         """

@@ -68,6 +68,8 @@ class Guard(Resource):
         self._enter(request)
 
     def _enter(self, request: ApiRequest) -> None:
-        # The tree behind is another one: begin at its root.
-        request.begin_traversal()
-        request.render_with(getChildForRequest(self._inner, request))
+        # The tree behind is another one, whose root has not seen the segment that
+        # led here.
+        assert request.prepath
+        begun = self._inner.getChildWithDefault(request.prepath[-1], request)
+        request.render_with(getChildForRequest(begun, request))

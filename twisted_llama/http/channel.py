@@ -243,7 +243,7 @@ class GatewayChannel(Protocol):
         except GatewayError as error:
             self._refuse(error)
             return
-        self._input = self._reader.take_excess()
+        self._input, self._reader.excess = self._reader.excess, b""
         self._deadline = inf
         request = self._request = self.site.requestFactory(self)
         request.begin(head, self._length_bytes)

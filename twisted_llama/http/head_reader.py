@@ -36,9 +36,11 @@ class HeadReader:
     Reads one head.
 
     @ivar begun: whether any byte of the head has come.
+    @ivar excess: the bytes behind the head that was returned last; who takes them
+        leaves nothing.
     """
 
-    __slots__ = ("_buffer", "_excess", "_limits", "_lines", "_skipped", "begun")
+    __slots__ = ("_buffer", "_limits", "_lines", "_skipped", "begun", "excess")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -46,7 +48,7 @@ class HeadReader:
         self._lines = 0
         self._skipped = False
         self.begun = False
-        self._excess = b""
+        self.excess = b""
 
     def feed(self, data: bytes) -> bytes | None:
         """
@@ -73,17 +75,10 @@ class HeadReader:
             self._buffer = bytearray()
         return self._grow(data)
 
-    def take_excess(self) -> bytes:
-        """
-        The bytes behind the head that was returned; they are not kept.
-        """
-        excess, self._excess = self._excess, b""
-        return excess
-
     def _take(self, data: bytes, end: int) -> bytes:
         head = data[:end]
         self._check(head)
-        self._excess = data[end:]
+        self.excess = data[end:]
         self._buffer = None
         self._lines = 0
         self._skipped = self.begun = False

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
+from attrs import define
 
 #: Enough for the three events at the end of a stream, with long names in them.
 #: Every open stream holds as much.
 TAIL_BYTES = 2560
 
-#: Names and numbers, as in C{"prompt_tokens":35}.  What the model wrote cannot
-#: look like that: quotes in it stand behind backslashes.
-_NUMBERS = re.compile(rb'"([a-z_]+)":[ \t]*([0-9]{1,15}(?:\.[0-9]{1,15})?)')
+_NUMBER = re.compile(rb"[ \t]*([0-9]{1,15})(\.[0-9]{1,15})?")
 _MODEL = re.compile(rb'"model":[ \t]*"([!#-\[\]-~ ]{1,200})"')
 
 
-@frozen
+# Not frozen, for one is made for every request, and freezing doubles what that costs.
+@define
 class Usage:
     """
     What the engine reported at the end of an answer; C{None} where it did not.
@@ -71,29 +70,38 @@ class UsageTap:
         tail = b"".join(self._pieces)[-TAIL_BYTES:]
         named = _MODEL.match(tail, max(0, tail.rfind(b'"model":')))
         model = None if named is None else named[1].decode("ascii")
-        reports = [at for at in (tail.rfind(b'"usage":'), tail.rfind(b'"timings":')) if at >= 0]
-        if not reports:
-            return Usage(model=model)
-        numbers: dict[bytes, bytes] = dict(_NUMBERS.findall(tail, min(reports)))
-        prompt = numbers.get(b"prompt_tokens")
-        generated = numbers.get(b"completion_tokens", numbers.get(b"predicted_n"))
-        milliseconds = numbers.get(b"predicted_ms")
-        if prompt is not None:
-            prompt_tokens: int | None = _whole(prompt)
-        elif b"prompt_n" in numbers:
-            prompt_tokens = _whole(numbers[b"prompt_n"]) + _whole(numbers.get(b"cache_n", b"0"))
-        else:
-            prompt_tokens = None
-        return Usage(
-            prompt_tokens,
-            None if generated is None else _whole(generated),
-            None if milliseconds is None else float(milliseconds) / 1000,
-            model,
-        )
+        # What the model wrote cannot look like these names: quotes in it stand behind
+        # backslashes.
+        usage_at = tail.rfind(b'"usage":')
+        timings_at = tail.rfind(b'"timings":')
+        prompt = generated = None
+        if usage_at >= 0:
+            prompt = _count(tail, b'"prompt_tokens":', usage_at)
+            generated = _count(tail, b'"completion_tokens":', usage_at)
+        if timings_at < 0:
+            return Usage(prompt, generated, None, model)
+        if prompt is None:
+            prompt = _count(tail, b'"prompt_n":', timings_at)
+            if prompt is not None:
+                prompt += _count(tail, b'"cache_n":', timings_at) or 0
+        if generated is None:
+            generated = _count(tail, b'"predicted_n":', timings_at)
+        return Usage(prompt, generated, _seconds(tail, timings_at), model)
 
 
-def _whole(number: bytes) -> int:
+def _count(tail: bytes, name: bytes, start: int) -> int | None:
     """
-    A count, even if it is written with a fraction.
+    The first number with this name.
     """
-    return int(number.partition(b".")[0])
+    at = tail.find(name, start)
+    match = _NUMBER.match(tail, at + len(name)) if at >= 0 else None
+    return None if match is None else int(match[1])
+
+
+def _seconds(tail: bytes, start: int) -> float | None:
+    """
+    How long the answer took to generate.
+    """
+    at = tail.find(b'"predicted_ms":', start)
+    match = _NUMBER.match(tail, at + 15) if at >= 0 else None
+    return None if match is None else float(match[0]) / 1000
