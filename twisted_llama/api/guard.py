@@ -68,8 +68,9 @@ class Guard(Resource):
         self._enter(request)
 
     def _enter(self, request: ApiRequest) -> None:
-        # The tree behind is another one, whose root has not seen the segment that
-        # led here.
-        assert request.prepath
-        begun = self._inner.getChildWithDefault(request.prepath[-1], request)
-        request.render_with(getChildForRequest(begun, request))
+        # The tree behind is another one: go back to the root.
+        assert request.prepath is not None
+        assert request.postpath is not None
+        request.postpath[:0] = request.prepath
+        request.prepath.clear()
+        request.render_with(getChildForRequest(self._inner, request))
