@@ -100,7 +100,7 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/bin/pip
 	@$(REFRESH_PLUGINS)
 	@touch $@
 
-# No package of our own: what checks and locks the others.
+# What audits and locks the packages of the others.
 $(VENV)/.supply: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what audits and locks dependencies into $(VENV) ..."
 	@$(PIP) install --quiet -e '.[supply]'
