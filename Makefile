@@ -11,7 +11,8 @@ export PIP_DEFAULT_TIMEOUT ?= 60
 REFRESH_PLUGINS = $(PY) -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos image clean
+.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos image lowest \
+	audit lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -60,8 +61,17 @@ chaos: $(VENV)/.test ## engines and clients that die at random
 image: ## the CPU image, with docker or buildah (BASE_IMAGE, EXTRAS, FILE=docker/Dockerfile)
 	@sh .ci/image
 
+lowest: $(VENV)/.supply ## the tests of the code on the lowest dependencies of pyproject.toml
+	@UV=$(VENV)/bin/uv .ci/lower-bounds
+
+audit: $(VENV)/.supply ## bandit on the code, pip-audit on what the images install
+	@BIN=$(VENV)/bin .ci/audit
+
+lock: $(VENV)/.supply ## the images' dependencies with their hashes, in docker/*.lock
+	@UV=$(VENV)/bin/uv .ci/lock
+
 clean: ## everything that was made, except data/
-	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache \
+	rm -rf $(VENV) .venv-lowest build dist docs/_build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache \
 		.ruff_cache .import_linter_cache *.egg-info twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
@@ -87,5 +97,12 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what builds the site into $(VENV) ..."
 	@$(PIP) install --quiet -e '.[docs]'
+	@$(REFRESH_PLUGINS)
+	@touch $@
+
+# What audits and locks the packages of the others.
+$(VENV)/.supply: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing what audits and locks dependencies into $(VENV) ..."
+	@$(PIP) install --quiet -e '.[supply]'
 	@$(REFRESH_PLUGINS)
 	@touch $@

@@ -145,7 +145,7 @@ def _curl(settings: Settings, key: str | None) -> list[str]:
         target = f"--unix-socket {shlex.quote(path)} http://localhost"
     else:
         host = settings.host
-        if host in ("", "0.0.0.0", "::"):
+        if host in ("", "0.0.0.0", "::"):  # nosec B104  # compared, not listened on
             host = "localhost"
         target = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     command = [f"curl -N {target}/v1/chat/completions"]

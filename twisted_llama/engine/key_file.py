@@ -38,7 +38,8 @@ def key_directories(environ: Mapping[str, str]) -> list[Path]:
     Where key files may be put, best first: what is in memory, then the
     directory for temporary files.
     """
-    candidates = [Path("/dev/shm")]  # a directory of ours with mode 700 is made inside
+    # A directory of ours with mode 700 is made inside.
+    candidates = [Path("/dev/shm")]  # nosec B108  # no name in it can be foreseen
     if environ.get("XDG_RUNTIME_DIR"):
         candidates.append(Path(environ["XDG_RUNTIME_DIR"]))
     candidates.append(Path(environ.get("TMPDIR") or tempfile.gettempdir()))

@@ -109,7 +109,8 @@ class Settings(BaseSettings):
 
     # -- listeners
     port: Port = _setting(8000, "Port of the gateway; 0: a free one.")
-    host: Text = _setting("0.0.0.0", "Address that the gateway listens on.")
+    # Every request needs a key, so that all addresses are the default.
+    host: Text = _setting("0.0.0.0", "Address that the gateway listens on.")  # nosec B104  # meant
     port_health: Port = _setting(8001, "Port of the health listener, without keys; 0: a free one.")
     gateway_endpoint: Endpoint | None = _setting(
         None, "Twisted endpoint description used instead of HOST and PORT."
