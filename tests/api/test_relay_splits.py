@@ -77,6 +77,8 @@ def test_answers_that_break_off(data: st.DataObject) -> None:
     assert b"[DONE]" not in answer.body
     *_, last, nothing = answer.body.split(b"\n\n")
     assert nothing == b""
+    # Cut inside an empty line, the stream has one line end more than it needs.
+    last = last.removeprefix(b"\n")
     assert last.startswith(b'data: {"error": {"message": ')
     assert BODY.startswith(answer.body[: answer.body.index(last)].removesuffix(b"\n\n"))
     assert client.closed
