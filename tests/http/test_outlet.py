@@ -155,6 +155,11 @@ class Sent:
     def __init__(self, takes: int = 1 << 20) -> None:
         self.takes = takes
         self.pieces: list[bytes] = []
+        self.shut = False
+
+    def shutdown(self, how: int) -> None:
+        assert how == socket.SHUT_WR
+        self.shut = True
 
     def send(self, data: bytes) -> int:
         if not self.takes:
@@ -210,12 +215,15 @@ def test_a_peer_that_is_found_full_at_the_end_of_the_turn() -> None:
 
 
 def test_what_was_written_in_this_turn_is_sent_before_the_end() -> None:
-    transport, sent = StringTransport(), Sent()
-    outlet = SocketOutlet(transport, cast(Any, sent), Turn(Clock()), lambda: None)
+    clock, transport, sent = Clock(), StringTransport(), Sent()
+    outlet = SocketOutlet(transport, cast(Any, sent), Turn(clock), lambda: None)
     outlet.write(b"last words")
     outlet.close()
+    assert not sent.shut
+    clock.advance(0)
     assert sent.pieces == [b"last words"]
-    assert transport.disconnecting
+    assert sent.shut
+    outlet.close()
 
 
 def test_one_that_fails_does_not_keep_the_others() -> None:

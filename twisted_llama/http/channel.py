@@ -36,6 +36,9 @@ from twisted_llama.http.request import GatewayRequest
 if TYPE_CHECKING:
     from twisted_llama.http.site import GatewaySite
 
+#: How much is read at a time: a long prompt in one go, and still below what malloc
+#: fetches from the system and gives back each time.
+READ_BYTES = 122880
 #: How much a client may send ahead before it is no longer read.
 AHEAD_BYTES = 65536
 #: The largest rest of a body nobody wanted that is read to keep a connection.
@@ -83,7 +86,7 @@ class GatewayChannel(Protocol):
         self._must_close = False
         self._more_may_come = False
         self._closing = False
-        self._linger_seconds = 0.0
+        self._lingered = False
         self._lingered_bytes = 0
         self._reading_paused = False
         # A producer of ordinary resources, and a client that does not read.
@@ -100,6 +103,7 @@ class GatewayChannel(Protocol):
         assert self.transport is not None
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
+            self.transport.bufferSize = READ_BYTES
         self.outlet = make_outlet(self.transport, self.site.turn, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
         self._deadline = self._now() + self._limits.header_timeout_seconds
@@ -164,7 +168,7 @@ class GatewayChannel(Protocol):
             return
         self._deadline = inf
         if self._closing:
-            self.abortConnection()
+            self._linger_no_more(now)
         elif self._request is None and self._length_bytes == 0:
             if self.outlet.blocked:
                 # It is still taking the last answer, and may have sent more.
@@ -432,7 +436,7 @@ class GatewayChannel(Protocol):
 
     def _drained(self) -> None:
         if self._closing:
-            self._deadline = self._now() + self._linger_seconds
+            self._deadline = self._now() + LINGER_SECONDS
         elif self._production is not None:
             self._production.drained()
         elif self._request is None:
@@ -532,10 +536,23 @@ class GatewayChannel(Protocol):
         """
         self._closing = True
         self._input = b""
-        self._linger_seconds = LINGER_SECONDS if half else self._limits.write_timeout_seconds
+        # What is read now is no request, but its end is the end of the connection.
+        self._resume_reading()
+        self._lingered = half
         if half:
-            self._resume_reading()
             self.outlet.half_close()
         else:
             self.outlet.close()
-        self._deadline = inf if self.outlet.blocked else self._now() + self._linger_seconds
+        self._deadline = inf if self.outlet.blocked else self._now() + LINGER_SECONDS
+
+    def _linger_no_more(self, now: float) -> None:
+        """
+        The client has its answer, or the kernel has it, and has not closed its
+        side of the connection.
+        """
+        if self._lingered or self.transport is None:
+            self.abortConnection()
+        else:
+            self._lingered = True
+            self._deadline = now + self._limits.write_timeout_seconds
+            self.transport.loseConnection()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet.interfaces import (
@@ -60,13 +61,15 @@ class Outlet(Protocol):
 
     def close(self) -> None:
         """
-        Close the connection as soon as all that was written got through.
+        Say that nothing follows, as soon as all that was written got through.
+        The peer is expected to close its side; who closes must see to it that
+        a peer that does not is cut off.
         """
 
     def half_close(self) -> None:
         """
-        Say that nothing follows, but let the peer finish what it is sending:
-        closing at once could destroy the last answer on its way.
+        The same, but let the peer finish what it is sending: to stop reading at
+        once could destroy the last answer on its way.
         """
 
 
@@ -122,10 +125,11 @@ class SocketOutlet:
     """
 
     __slots__ = (
-        "_end",
+        "_ending",
         "_on_drained",
         "_pending",
         "_send",
+        "_shutdown",
         "_soon",
         "_transport",
         "_turn",
@@ -142,11 +146,12 @@ class SocketOutlet:
     ) -> None:
         self._transport = transport
         self._send = handle.send
+        self._shutdown = handle.shutdown
         self._turn = turn
         self._on_drained = on_drained
         self._soon = b""
         self._pending: deque[bytes] | None = None
-        self._end: Callable[[], None] | None = None
+        self._ending = False
         self.blocked = False
         self.progress = 0
 
@@ -182,6 +187,8 @@ class SocketOutlet:
             # The connection is gone; the reactor is about to say so.
             return True
         if sent == len(data):
+            if self._ending:
+                self._end()
             return True
         self.blocked = True
         self._pending = deque()
@@ -210,7 +217,7 @@ class SocketOutlet:
         self._pending = None
         self.blocked = False
         self._transport.unregisterProducer()  # type: ignore[attr-defined]  # IConsumer
-        if self._end is not None:
+        if self._ending:
             self._end()
         self._on_drained()
 
@@ -225,20 +232,19 @@ class SocketOutlet:
         """
         See L{Outlet.close}.
         """
-        self._end_by(self._transport.loseConnection)
-
-    def half_close(self) -> None:
-        """
-        See L{Outlet.half_close}.
-        """
-        self._end_by(self._transport.loseWriteConnection)  # type: ignore[attr-defined]  # ITCPTransport
-
-    def _end_by(self, end: Callable[[], None]) -> None:
         # What is pending goes on in pieces, so that its progress can be seen.
-        if not self.flush():
-            self._end = end
+        if self.blocked or self._soon:
+            self._ending = True
         else:
-            end()
+            self._end()
+
+    half_close = close
+
+    def _end(self) -> None:
+        # The transport would ask the reactor first, twice.  It closes the socket
+        # when the peer has closed its side too, or is told to.
+        with suppress(OSError):
+            self._shutdown(socket.SHUT_WR)
 
 
 @implementer(IPushProducer)
