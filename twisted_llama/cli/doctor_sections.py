@@ -36,7 +36,7 @@ from twisted_llama.telemetry.log_files import (
 
 _PACKAGES = (
     *("twisted-llama", "Twisted", "treq", "zope.interface", "attrs", "Automat", "httptools"),
-    *("pydantic", "pydantic-settings", "PyYAML", "prometheus-client"),
+    *("pydantic", "PyYAML", "prometheus-client"),
     *("xllamacpp", "txredisapi", "pyOpenSSL"),
 )
 _COMMAND_SECONDS = 15

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from twisted_llama.settings import reading
 
@@ -97,14 +98,18 @@ def _in_data_dir(name: str, doc: str) -> Any:
     return _derived(path, f"$DATA_DIR/{name}", doc)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """
     The effective settings.  L{Settings.load} is how they are made; the constructor
     takes nothing from the environment.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+        validate_default=True,
     )
 
     # -- listeners
@@ -206,20 +211,6 @@ class Settings(BaseSettings):
     log_format: LogFormat = _setting("text", "Form of the access log.")
     log_level: LogLevel = _setting("info", "Least important level that is logged.")
     debug_shell: Flag = _setting(False, "Print the environment, masked, and wait; no engine.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *unused: PydanticBaseSettingsSource,
-        **also_unused: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """
-        Take no value that was not handed over: what the process' environment holds is
-        for L{load}, which remembers where each value came from.
-        """
-        return (init_settings,)
 
     @classmethod
     def load(
