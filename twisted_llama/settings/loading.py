@@ -21,7 +21,6 @@ from twisted_llama.settings.sources import (
     Given,
     Written,
     from_environment,
-    from_file,
     from_overrides,
     is_unset,
 )
@@ -89,11 +88,16 @@ def _from_named_file(
     environ: Mapping[str, str], config_path: str | None, names: Collection[str]
 ) -> Written:
     if config_path is not None:
-        return from_file(config_path, "--config", "command line", names)
-    path = environ.get(CONFIG_VARIABLE, "")
-    if is_unset(path):
-        return Written({})
-    return from_file(path, CONFIG_VARIABLE, "environment", names)
+        path, named_by, named_in = config_path, "--config", "command line"
+    else:
+        path, named_by, named_in = environ.get(CONFIG_VARIABLE, ""), CONFIG_VARIABLE, "environment"
+        if is_unset(path):
+            return Written({})
+    # Imported here, since YAML is a megabyte that a gateway without such a file need
+    # not hold.
+    from twisted_llama.settings.yaml_file import from_file
+
+    return from_file(path, named_by, named_in, names)
 
 
 def _without_links(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,26 +1,20 @@
 """
-Where values are written: the environment, a YAML file, the command line.
+Where values are written: the environment, the command line, and a YAML file,
+which has a module of its own.
 
 Each source gives the same: by field name, the text (or list of texts) as it was
-written.  A scalar of YAML is taken as its literal text, so that a value means
-in the file what it means in the environment: C{worker_type: no} is the word
-"no", and C{ctx: 0x100} is refused in both.
+written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
-import yaml
 from attrs import frozen
 
 from twisted_llama.settings.problems import Problem
 from twisted_llama.settings.reading import quoted
-
-_YAML = "tag:yaml.org,2002:"
-_QUOTE_IT = "Indent with spaces, and quote values that hold one of : # { [ & * ! | > ' \" % @ `."
 
 
 @frozen
@@ -77,90 +71,16 @@ def from_overrides(overrides: Mapping[str, object], names: Collection[str]) -> W
     problems = []
     for name, value in overrides.items():
         if name not in names:
-            problems.append(_unknown(name, "command line", names))
+            problems.append(unknown(name, "command line", names))
         elif not is_unset(value):
             values[name] = Given(name.upper(), "command line", value)
     return Written(values, tuple(problems))
 
 
-def from_file(path: str, named_by: str, named_in: str, names: Collection[str]) -> Written:
+def unknown(name: str, origin: str, names: Collection[str]) -> Problem:
     """
-    Read a YAML file: one mapping of setting names to scalars or lists of scalars.
-    Nothing of the file's text but its keys gets into a problem.
-
-    @param named_by: what named the file: C{GATEWAY_CONFIG} or C{--config}.
-    @param named_in: where that stood.
+    A name that is no setting's, and the one that may be meant.
     """
-
-    def unusable(wrong: str, cure: str) -> Written:
-        return Written({}, (Problem(named_by, named_in, f"{path!r} {wrong}", cure),))
-
-    try:
-        node = yaml.compose(Path(path).read_text("utf-8-sig"), Loader=yaml.SafeLoader)
-    except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else None
-        return unusable(
-            f"cannot be read: {reason or 'it is not a text file in UTF-8'}",
-            "Name a readable YAML file.",
-        )
-    except (yaml.YAMLError, RecursionError) as problem:
-        mark = getattr(problem, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return unusable(f"is not valid YAML{place}", _QUOTE_IT)
-    if node is None:
-        return Written({})
-    if not isinstance(node, yaml.MappingNode):
-        return unusable("does not hold settings", "Write one 'name: value' on each line.")
-    return _from_mapping(node, path, names)
-
-
-def _from_mapping(node: yaml.MappingNode, path: str, names: Collection[str]) -> Written:
-    values: dict[str, Given] = {}
-    problems = []
-    seen = set()
-    for key_node, value_node in node.value:
-        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-        line = key_node.start_mark.line + 1
-        if key not in names:
-            problems.append(_unknown(key, f"file {path}, line {line}", names))
-            continue
-        name, origin = key.upper(), f"file {path}: {key}"
-        if key in seen:
-            wrong = f"it is set again in line {line}"
-            problems.append(Problem(name, origin, wrong, "Keep one of the two."))
-            continue
-        seen.add(key)
-        try:
-            value = _value(value_node)
-        except _NotASetting as wrong_shape:
-            problems.append(Problem(name, origin, str(wrong_shape), "Give a value or a list."))
-            continue
-        if not is_unset(value):
-            values[key] = Given(name, origin, value)
-    return Written(values, tuple(problems))
-
-
-class _NotASetting(Exception):
-    """
-    A YAML value of a shape that no setting has.
-    """
-
-
-def _value(node: yaml.Node) -> str | list[str] | None:
-    if isinstance(node, yaml.SequenceNode):
-        return [_scalar(each) or "" for each in node.value]
-    return _scalar(node)
-
-
-def _scalar(node: yaml.Node) -> str | None:
-    if not isinstance(node, yaml.ScalarNode):
-        raise _NotASetting("it holds a mapping or a nested list")
-    if not node.tag.startswith(_YAML):
-        raise _NotASetting("it has a tag of its own ('!')")
-    return None if node.tag == f"{_YAML}null" else str(node.value)
-
-
-def _unknown(name: str, origin: str, names: Collection[str]) -> Problem:
     close = get_close_matches(name.lower(), names, n=1)
     all_names = "'llama-gateway config docs' lists all settings."
     cure = f"Did you mean {close[0]}?" if close else all_names
