@@ -121,6 +121,55 @@ def test_question_and_answer() -> None:
     assert engine.pool.take() is None
 
 
+STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"9\r\ndata: x\n\n\r\n0\r\n\r\n"
+)
+
+
+def test_after_a_stream_a_connection_has_to_settle() -> None:
+    """The engine may be about to close it, whatever its head said."""
+    engine = Engine()
+    connection, wire, answered = engine.asked()
+    wire.protocol.dataReceived(STREAM)
+    assert answered.whole
+    assert engine.pool.take() is None
+    engine.pass_time(0.5)
+    assert engine.pool.take() is connection
+    engine.pool.give_back(connection)
+    engine.pass_time(4)
+    assert wire.ended == "abort"
+    assert engine.pool.idle == 0
+
+
+def test_closed_by_the_engine_while_it_settles() -> None:
+    engine = Engine()
+    _, wire, _ = engine.asked()
+    wire.protocol.dataReceived(STREAM)
+    wire.lose()
+    engine.pass_time(0.5)
+    assert engine.pool.take() is None
+
+
+def test_a_word_while_it_settles() -> None:
+    engine = Engine()
+    _, wire, _ = engine.asked()
+    wire.protocol.dataReceived(STREAM)
+    wire.protocol.dataReceived(OK)
+    assert wire.ended == "abort"
+    engine.pass_time(0.5)
+    assert engine.pool.take() is None
+
+
+def test_what_settles_is_closed_with_the_others() -> None:
+    engine = Engine()
+    wires = [engine.asked()[1] for _ in range(2)]
+    wires[0].protocol.dataReceived(STREAM)
+    wires[1].protocol.dataReceived(OK)
+    engine.pool.close()
+    assert [wire.ended for wire in wires] == ["abort", "abort"]
+
+
 def test_long_body_goes_out_in_its_pieces() -> None:
     _, wire, _ = Engine().asked(b"POST", b"x" * 5000, b"y" * 5000)
     assert wire.sent.endswith(b"\r\n\r\n" + b"x" * 5000 + b"y" * 5000)
@@ -143,8 +192,6 @@ NOT_REUSED = [
     b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    # llama-server ends its connections with each stream.
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 2\r\n\r\nok",
 ]
 
 

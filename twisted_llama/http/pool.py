@@ -94,6 +94,7 @@ class EnginePool:
         self.now = deadlines.clock.seconds
         self.silence_seconds = silence_seconds
         self._idle: deque[EngineConnection] = deque()
+        self._settling: set[EngineConnection] = set()
 
     @property
     def idle(self) -> int:
@@ -127,11 +128,27 @@ class EnginePool:
         else:
             connection.abort()
 
+    def let_settle(self, connection: EngineConnection) -> None:
+        """
+        Keep a connection that the engine may be about to close.
+        """
+        self._settling.add(connection)
+
+    def settled(self, connection: EngineConnection) -> bool:
+        """
+        Whether a connection was kept like that; it is no more.
+        """
+        if connection not in self._settling:
+            return False
+        self._settling.remove(connection)
+        return True
+
     def forget(self, connection: EngineConnection) -> None:
         """
         A connection is no longer to be used.
         """
         self.deadlines.discard(connection)
+        self._settling.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -139,5 +156,5 @@ class EnginePool:
         """
         Close all connections that wait, as when the engine has gone.
         """
-        while self._idle:
-            self._idle.pop().abort()
+        for connection in (*self._idle, *self._settling):
+            connection.abort()

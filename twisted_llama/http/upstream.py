@@ -33,6 +33,10 @@ MAX_HEAD_BYTES = 65536
 #: llama-server closes a connection that was idle for 5 s; a request sent at
 #: that instant would be lost, so connections are given up well before.
 IDLE_SECONDS = 3.5
+#: llama-server closes a connection after each event stream, whatever its head said.
+#: So a connection that has carried one must have stayed open for this long before
+#: it is trusted with another request.
+SETTLING_SECONDS = 0.25
 
 
 class Answer(TypingProtocol):
@@ -216,8 +220,6 @@ class EngineConnection(Protocol):
             return
         reusable = (
             head.keep_alive
-            # llama-server closes after a stream, whatever its head said.
-            and not head.event_stream
             and not excess
             and not self.outlet.blocked
             and not self._closed
@@ -227,8 +229,12 @@ class EngineConnection(Protocol):
         if reusable:
             self.used = True
             self._heard = False
-            self._deadline = self._pool.now() + IDLE_SECONDS
-            self._pool.give_back(self)
+            if head.event_stream:
+                self._deadline = self._pool.now() + SETTLING_SECONDS
+                self._pool.let_settle(self)
+            else:
+                self._deadline = self._pool.now() + IDLE_SECONDS
+                self._pool.give_back(self)
         else:
             self.abort()
         answer.ended()
@@ -304,6 +310,10 @@ class EngineConnection(Protocol):
             self._deadline = now + self._pool.silence_seconds
         elif now >= self._deadline:
             if self._answer is None:
-                self.abort()
+                if self._pool.settled(self):
+                    self._deadline = now + IDLE_SECONDS
+                    self._pool.give_back(self)
+                else:
+                    self.abort()
             else:
                 self._fail(EngineTimeout(self._pool.silence_seconds))
