@@ -84,6 +84,9 @@ class Gateway(Peer):
             "MAX_CONNECTIONS_PER_IP": "20000",
             **dict(variant.environ),
         }
+        if variant.unobserved:
+            argv = [sys.executable, str(HERE / "unobserved.py")]
+            settings.update(LOG_DIR="/dev/null/none", LOG_LEVEL="error")
         return argv, clean_environ(place.directory, PYTHONPATH=str(ROOT), **settings)
 
 

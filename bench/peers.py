@@ -28,10 +28,12 @@ class Variant:
 
     @ivar environ: settings of the gateway laid over the usual ones.
     @ivar keys: how many keys its key file holds.
+    @ivar unobserved: whether nothing is logged or counted.
     """
 
     environ: tuple[tuple[str, str], ...] = ()
     keys: int = 10
+    unobserved: bool = False
 
 
 @dataclass(frozen=True)

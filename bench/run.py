@@ -24,8 +24,6 @@ from python_peers import ALL_PEERS
 from report import machine, to_document, to_markdown
 from works import FAST_PEERS, QUICK, Scale, Work, make_works
 
-#: Nothing is written and only errors are said: the nearest to no observation.
-OFF_ENVIRON = ("LOG_DIR=/dev/null/none", "LOG_LEVEL=error")
 QUICK_WORKS = ("idle", "small", "streams", "rush", "hold")
 
 
@@ -41,7 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     The options; C{--help} lists the works.
     """
-    names = [work.name for work in make_works(Scale(), ())]
+    names = [work.name for work in make_works(Scale())]
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, epilog=f"works: {', '.join(names)}"
     )
@@ -55,12 +53,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--results", type=Path, default=HERE / "results", help="where latest.md and .json go")
     add("--chart", type=Path, help="also write the chart here, e.g. docs/performance.svg")
     add("--gateway-command", nargs="+", default=[], help="what to start instead of the gateway")
-    add(
-        "--off-env",
-        action="append",
-        metavar="NAME=VALUE",
-        help=f"settings of the gateway that observes nothing ({' '.join(OFF_ENVIRON)})",
-    )
     options = parser.parse_args(argv)
     unknown = set(_listed(options.only)) - set(names)
     unknown |= set(_listed(options.peers)) - set(ALL_PEERS)
@@ -77,12 +69,8 @@ def choose(options: argparse.Namespace) -> list[Work]:
     """
     The works asked for, at the size asked for.
     """
-    off = tuple(
-        (name, value)
-        for name, _, value in (pair.partition("=") for pair in options.off_env or OFF_ENVIRON)
-    )
     wanted = _listed(options.only) or (QUICK_WORKS if options.quick else None)
-    works = make_works(QUICK if options.quick else Scale(), off)
+    works = make_works(QUICK if options.quick else Scale())
     return [work for work in works if wanted is None or work.name in wanted]
 
 

@@ -110,9 +110,9 @@ def _ratio(text: str, metric: str, per: str, bound: float, at_least: bool = Fals
     return Figure(text, metric, "gateway", bound, per=per, at_least=at_least)
 
 
-def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[Work]:
+def make_works(scale: Scale) -> list[Work]:
     """
-    @param off_environ: settings under which the gateway observes nothing.
+    Everything that is measured, each a few cases in turns.
     """
     window = ("--seconds", f"{scale.seconds:g}", "--warmup", f"{scale.warmup_seconds:g}")
     small = ("--clients", "32", *window)
@@ -232,7 +232,7 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
             "The price of observation: completions",
             (
                 Case("observed", "gateway", small),
-                Case("unobserved", "gateway", small, Variant(off_environ)),
+                Case("unobserved", "gateway", small, Variant(unobserved=True)),
             ),
             PER_REQUEST,
             (
@@ -250,7 +250,7 @@ def make_works(scale: Scale, off_environ: tuple[tuple[str, str], ...]) -> list[W
             "The price of observation: streams",
             (
                 Case("observed", "gateway", paced),
-                Case("unobserved", "gateway", paced, Variant(off_environ)),
+                Case("unobserved", "gateway", paced, Variant(unobserved=True)),
             ),
             PER_TOKEN,
             (

@@ -124,7 +124,7 @@ def test_chart_takes_logarithms_where_bars_would_vanish() -> None:
 
 def test_every_figure_reads_a_case_of_its_own_work() -> None:
     """A figure that names no case would never be measured, and never be missed."""
-    for work in make_works(Scale(), ()):
+    for work in make_works(Scale()):
         labels = {case.label for case in work.cases}
         for figure in work.figures:
             assert figure.of in labels
