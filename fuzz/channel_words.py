@@ -5,6 +5,8 @@ the gateway's limits are so that they can be reached.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fuzz.gateway import KEY, SCARCE_KEY
 
 _AUTH = b"Authorization: Bearer %b\r\n" % KEY
@@ -39,7 +41,7 @@ PIECES = [
     b"X-Request-Id: given\r\n",
     b"Origin: https://page.test\r\n",
     b"Access-Control-Request-Method: POST\r\n",
-    b"X-Forwarded-For: 198.51.100.7\r\n",
+    b"X-Forwarded-For: 203.0.113.9, 198.51.100.7\r\n",
     b"Content_Length: 7\r\n",
     b"Accept: text/plain\r\n",
     b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -85,8 +87,13 @@ EVENTS = [
     "reads again",
     "leaves",
     "closes",
+    "gateway drains",
+    "gateway revokes keys",
+    "engine loads",
+    "engine is ready",
+    "engine has failed",
 ]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "max_request_body_size": 1000,
     "max_headers": 12,
     "max_header_line_size": 256,
@@ -95,8 +102,14 @@ SETTINGS = {
     "max_concurrent_requests": 2,
     "max_queue_size": 2,
     "queue_timeout": 20,
-    "request_timeout": 30,
+    "request_timeout": 25,
     "cors_origins": "https://page.test",
     "metrics_auth_enabled": "false",
     "max_connections_per_ip": 3,
+    "client_header_timeout": 9,
+    "client_body_timeout": 11,
+    "client_write_timeout": 12,
+    "keepalive_timeout": 15,
+    # The third client is one.
+    "trusted_proxies": "192.0.2.2,198.51.100.0/24",
 }

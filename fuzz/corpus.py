@@ -1,5 +1,6 @@
 """
-The inputs that are kept: a few for everything that the targets do.
+The inputs that are kept: a few for everything that the targets do, and those
+written by hand.
 """
 
 from __future__ import annotations
@@ -7,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+
+from fuzz.seeds import seeds
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("channel", "relay", "keyfile", "settings", "sse", "head")
@@ -19,11 +22,13 @@ def corpus_of(target: str) -> Path:
     return HERE / "corpus" / target
 
 
-def inputs(target: str) -> list[Path]:
+def inputs(target: str) -> dict[str, bytes]:
     """
-    The kept inputs of a target, always in the same order.
+    All inputs of a target by their names, always in the same order.
     """
-    return sorted(file for file in corpus_of(target).iterdir() if not file.name.startswith("."))
+    kept = {file.name: file.read_bytes() for file in sorted(corpus_of(target).iterdir())}
+    by_hand = {f"seed {number}": octets for number, octets in enumerate(seeds(target))}
+    return kept | by_hand
 
 
 def check_of(target: str) -> Callable[[bytes], None]:

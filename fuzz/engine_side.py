@@ -9,7 +9,13 @@ import zlib
 from fuzz.answers import EngineRequest, read_engine_requests
 from fuzz.gateway import ENGINE_KEY, Gateway
 from fuzz.wires import Wire
+from twisted_llama.admission.gate import EngineState
 
+_STATES: dict[str, EngineState] = {
+    "engine loads": "loading",
+    "engine is ready": "ready",
+    "engine has failed": "failed",
+}
 ENGINE_HOST = b"127.0.0.1:8080"
 
 
@@ -71,9 +77,10 @@ class Engine:
 
     def wake(self) -> None:
         """
-        Hold back no more.
+        Be there, and hold back no more.
         """
         self._held = False
+        self._world.set_engine("ready")
         self.turn()
 
     def act(self, event: str) -> None:
@@ -94,6 +101,8 @@ class Engine:
             self._world.reactor.accepts = True
             for attempt in list(self._world.reactor.attempts):
                 attempt.accept()
+        elif event in _STATES:
+            self._world.set_engine(_STATES[event])
         elif self._world.engines:
             self._go_on(event)
 

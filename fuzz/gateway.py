@@ -23,6 +23,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from zope.interface import implementer
 
 from fuzz.wires import StillReactor, Wire
+from twisted_llama.admission.gate import EngineState
 from twisted_llama.assembly.graph import Graph, build_graph
 from twisted_llama.assembly.monotonic import MonotonicTime
 from twisted_llama.settings import Settings
@@ -87,6 +88,7 @@ class Gateway:
         """
         self.reactor = StillReactor()
         self.clients: list[Wire] = []
+        self._changed = False
         self._access = _Lines()
         self._faults = _Faults()
         directory = Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -180,6 +182,32 @@ class Gateway:
         """
         return [json.loads(line) for line in self._access.lines]
 
+    # -- what an operator or a supervisor does
+
+    def drain(self) -> None:
+        """
+        The gateway is about to end; L{end} takes that back.
+        """
+        self._changed = True
+        self.graph.gate.drain()
+        self.graph.site.drain()
+
+    def set_engine(self, state: EngineState) -> None:
+        """
+        What L{EngineLink<twisted_llama.assembly.engine_link.EngineLink>} does when a child's state
+        changes; L{end} takes that back.
+        """
+        self._changed = True
+        if state != "ready":
+            self.graph.pool.close()
+        self.graph.gate.set_engine(state, "It has failed." if state == "failed" else "")
+
+    def _change_back(self) -> None:
+        self._changed = False
+        self.graph.site.draining = False
+        self.graph.gate._draining = False
+        self.graph.gate.set_engine("ready")
+
     # -- the end
 
     def check_log(self) -> None:
@@ -226,6 +254,8 @@ class Gateway:
             assert not calls, f"delayed calls are left: {calls}"
             self.check_log()
         finally:
+            if self._changed:
+                self._change_back()
             globalLogPublisher.removeObserver(self._faults)
             self.clients.clear()
             self.engines.clear()

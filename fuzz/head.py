@@ -71,7 +71,11 @@ EVENTS = ["cut"]
 LIMITS = HeadLimits(max_line_bytes=300, max_field_bytes=300, max_fields=12)
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*")
-_TRICKS = re.compile(rb"//|/\.\.?(/|$)|[\\;#]|[\x00-\x20\x7f]|%(?![0-9A-F]{2})|%(2[EF]|5C|00)")
+#: What is decoded twice by some, cut at or taken for a slash by others.
+_TRICKS = re.compile(
+    rb"//|/\.\.?(/|$)|[\\;#\x00-\x20\x7f-\xff]|%(?![0-9A-F]{2})"
+    rb"|%([01][0-9A-F]|7F|2[235EF]|3[BCEF]|5[CE]|60|7[BCD])|%(2D|2E|3[0-9]|4[1-9A-F]|5F|7E)"
+)
 
 
 def check(octets: bytes) -> None:

@@ -180,10 +180,7 @@ class Exchange:
         """
         world, client = self._world, self._client
         wire = world.engines[-1]
-        if wire is not self._wire:
-            # What may be asked twice was, on a connection of its own.
-            assert self._method != b"POST", "asked twice"
-            self._wire, self._read_before, self._engine_end = wire, 0, "open"
+        self._follow()
         if isinstance(step, bytes):
             wire.give(step)
         elif step == "closes" or step == "breaks off":
@@ -207,6 +204,8 @@ class Exchange:
             client.give(request(b"GET", b"HTTP/1.1")[:30])
             self._ahead = True
         world.settle()
+        if client.blocked_bytes and not wire.lost and not self._over:
+            assert wire.paused, "a client takes nothing, and the engine is read"
         assert client.blocked_bytes <= HELD_BYTES, f"{client.blocked_bytes} bytes are held"
         if self._left:
             assert wire.lost or self._world.graph.pool.idle, "nobody wants this answer any more"
@@ -219,7 +218,7 @@ class Exchange:
         client.drain()
         world.settle()
         self._follow()
-        settled = self._over
+        settled, late = self._over, self._late
         if not settled:
             world.pass_time(100)
             world.pass_time(100)
@@ -230,23 +229,28 @@ class Exchange:
             bytes(self._wire.read[self._read_before :]), self._method, self._engine_end
         )
         asked = bytes(client.read)
-        answers = read_answers(
-            bytes(client.sent), int(self._method == b"HEAD"), client.ended != "abort"
-        )
+        answers = read_answers(bytes(client.sent), int(self._method == b"HEAD"), client.finished)
         if self._left or (client.ended == "abort" and self._late):
             # Nobody to be told, or one who took nothing.
             return
         assert answers, f"no answer to {asked!r}; the engine said {reading!r}"
+        if not late:
+            # Whatever shows what becomes of the answer is seen at once.
+            shown = reading.state in ("whole", "broken") or self._engine_end != "open"
+            assert settled or not shown, f"nothing came of {reading!r}"
         self._check(answers[0], reading)
         if settled and not client.lost and not client.ended and not self._ahead:
             self._check_next(reading)
 
     def _follow(self) -> None:
         """
-        Where a request was asked again: the connection that counts.
+        What may be asked twice is asked again on a connection of its own, if an old one gave no
+        answer; that one counts then.
         """
         wire = self._world.engines[-1]
         if wire is not self._wire:
+            assert self._method != b"POST", "asked twice"
+            assert not self._client.sent, "asked again after the answer had begun"
             self._wire, self._read_before, self._engine_end = wire, 0, "open"
 
     @property

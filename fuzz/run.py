@@ -21,10 +21,13 @@ from pathlib import Path
 from attrs import frozen
 
 from fuzz.corpus import HERE, TARGETS, check_of, corpus_of
+from fuzz.seeds import seeds
 
 FINDINGS = HERE / "findings"
-#: Longer inputs make each execution slower and show hardly more.
-MAX_INPUT_BYTES = 400
+#: Longer inputs make each execution slower and show hardly more: where most bytes
+#: of one stand for a whole request, few are much.
+MAX_INPUT_BYTES = {"channel": 80, "relay": 100}
+MAX_TEXT_BYTES = 400
 #: No execution may take longer, nor the process more memory.
 TIMEOUT_SECONDS = 60
 MEMORY_MEBIBYTES = 2048
@@ -104,13 +107,17 @@ def fuzz(target: str, seconds: int, keep: bool) -> Outcome:
         prefix="fuzz-run-", dir=memory if os.access(memory, os.W_OK) else None
     ) as work:
         found = Path(work, "found")
+        by_hand = Path(work, "seeds")
         found.mkdir()
+        by_hand.mkdir()
+        for number, octets in enumerate(seeds(target)):
+            (by_hand / str(number)).write_bytes(octets)
         dictionary = _DICTIONARIES.get(target, "http")
         status, log = _libfuzzer(
             target,
             work,
             f"-max_total_time={seconds}",
-            f"-max_len={MAX_INPUT_BYTES}",
+            f"-max_len={MAX_INPUT_BYTES.get(target, MAX_TEXT_BYTES)}",
             f"-timeout={TIMEOUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MEBIBYTES}",
             f"-dict={HERE / 'dictionaries' / dictionary}.dict",
@@ -118,6 +125,7 @@ def fuzz(target: str, seconds: int, keep: bool) -> Outcome:
             "-print_final_stats=1",
             str(found),
             str(corpus_of(target)),
+            str(by_hand),
         )
         if keep and not status:
             _merge(target, work, found)

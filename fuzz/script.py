@@ -10,10 +10,10 @@ a header line, cuts a read in two or lets time pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: The most that one program may send.
-MAX_SENT_BYTES = 250_000
+MAX_SENT_BYTES = 340_000
 
 #: How often pieces may be repeated in all; whole requests are among them.
 MAX_REPEATS = 16
@@ -72,3 +72,31 @@ def read_script(
     if under_way:
         steps.append(bytes(under_way))
     return steps
+
+
+def write_script(
+    steps: Iterable[bytes | str | int], pieces: Sequence[bytes], events: Sequence[str]
+) -> bytes:
+    """
+    Write a program: the other way round.
+
+    @param steps: what is sent; events; and numbers C{n}: the last byte or piece 2**n times more.
+    """
+    longest_first = sorted((piece for piece in pieces if len(piece) > 3), key=len, reverse=True)
+    program = bytearray()
+    for step in steps:
+        if isinstance(step, str):
+            program.append(0xC0 + events.index(step))
+        elif isinstance(step, int):
+            program.append(0xE0 + step)
+        else:
+            at = 0
+            while at < len(step):
+                piece = next((each for each in longest_first if step.startswith(each, at)), None)
+                if piece is not None:
+                    program.append(0x80 + pieces.index(piece))
+                    at += len(piece)
+                else:
+                    program += step[at : at + 1] if step[at] < 0x80 else b"\xff" + step[at : at + 1]
+                    at += 1
+    return bytes(program)

@@ -40,6 +40,7 @@ class Wire:
     @ivar sent: what the gateway has written.
     @ivar ended: how the gateway has ended it: nothing yet, C{"close"}, C{"half"} or
         C{"abort"}.
+    @ivar finished: whether the peer was told that nothing follows, and so has got everything.
     @ivar lost: whether the gateway has been told of the end.
     @ivar read: all that the gateway has read.
     @ivar full: whether the peer takes nothing.
@@ -61,6 +62,7 @@ class Wire:
         self.sent = bytearray()
         self.read = bytearray()
         self.ended = ""
+        self.finished = False
         self.lost = False
         self.paused = False
         self.full = False
@@ -167,10 +169,15 @@ class Wire:
             return
         self.ended = how
         self.disconnecting = True
-        if self.full:
-            self._closing_when_drained = closing
-        else:
+
+        def finish() -> None:
+            self.finished = True
             closing()
+
+        if self.full:
+            self._closing_when_drained = finish
+        else:
+            finish()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self._producer is None, "a producer is registered twice"
