@@ -72,6 +72,8 @@ _REASONS = re.compile(
     r"|the expiry is not an ISO-8601 date or time such as 2027-01-31T12:00:00Z"
     r"|it has the same secret as line [0-9]+; each key needs its own"
 )
+#: Long enough for every limit.
+MAX_FILE_BYTES = 2000
 _FRESH = "sk-a-fresh-secret-key"
 
 
@@ -80,7 +82,7 @@ def check(octets: bytes) -> None:
     See the module.  The last piece, if it is cut off, is an expiry for changes.
     """
     *texts, last = [s for s in read_script(octets, PIECES, EVENTS) if isinstance(s, bytes)] or [b""]
-    content = b"".join(texts) or last
+    content = (b"".join(texts) or last)[:MAX_FILE_BYTES]
     expires = last.decode("utf-8", "replace").strip(":\r\n") if texts else "2027-06-01"
     check_parsing(content.decode("utf-8", "replace"))
     try:

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         said = names or ("see below" if outcome.failed else "none")
         print(f"{target:<10}{outcome.executions:>12,}{outcome.per_second:>10,}  {said}", flush=True)
         if outcome.failed:
-            print(outcome.log[-6000:], flush=True)
+            print(_essence(outcome.log), flush=True)
     return 1 if found else 0
 
 
@@ -169,6 +169,14 @@ def _libfuzzer(target: str, work: str, *options: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def _essence(log: str) -> str:
+    """
+    What went wrong, without what went before.
+    """
+    at = log.find(" === ")
+    return log[at:][:6000] if at >= 0 else log[-3000:]
 
 
 def _last(pattern: re.Pattern[str], log: str) -> int:

@@ -20,6 +20,11 @@ FOUND = {
     "keyfile: the end of the old secret is empty": ("keyfile", b"\x82\xc0:"),
     # A key id may be any word, the digest of the key too.
     "keyfile: a key id like a digest": ("keyfile", b"\x89:\x86\n"),
+    # A line that was skipped for its byte order mark came into force when the one above it went.
+    "keyfile: a byte order mark that comes to the top": (
+        "keyfile",
+        b"user:sk-0123456789abcdef\n\x9bother:sk-another-key-of-it",
+    ),
     # A warning held bytes that cannot be printed.
     "settings: a misspelt name that is no text": ("settings", b"EXTRA_AR\xf0\xffGS=x"),
     "settings: a misspelt name with an escape sequence": ("settings", b"EXTRA_AR\x1bGS=x"),

@@ -183,7 +183,11 @@ def _join(bom: str, lines: list[str]) -> bytes:
     """
     Undo L{_split}.
     """
-    return (bom + "\n".join(lines)).encode()
+    text = "\n".join(lines)
+    if text.startswith(_BOM):
+        # A line that was skipped for the mark in it would be a key at the top of the file.
+        bom = _BOM
+    return (bom + text).encode()
 
 
 def _expires_text(limits: str, entry: KeyEntry) -> str | None:
