@@ -11,7 +11,7 @@ export PIP_DEFAULT_TIMEOUT ?= 60
 REFRESH_PLUGINS = $(PY) -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos image lowest \
+.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos fuzz image lowest \
 	audit lock clean
 
 help: ## this list
@@ -58,6 +58,9 @@ soak: $(VENV)/.test ## hours of mixed load, memory and descriptors watched
 chaos: $(VENV)/.test ## engines and clients that die at random
 	$(PY) bench/chaos.py $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## every target for half a minute (ARGS="--seconds 600 --only channel")
+	$(PY) -m fuzz.run $(ARGS)
+
 image: ## the CPU image, with docker or buildah (BASE_IMAGE, EXTRAS, FILE=docker/Dockerfile)
 	@sh .ci/image
 
@@ -93,6 +96,12 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
 	@sh .ci/embedded-engine $(PY)
 	@$(REFRESH_PLUGINS)
 	@touch $@ $(VENV)/.serve
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/.test
+	@echo "Installing atheris into $(VENV) ..."
+	@$(PIP) install --quiet -e '.[fuzz]'
+	@$(REFRESH_PLUGINS)
+	@touch $@
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what builds the site into $(VENV) ..."

@@ -116,7 +116,8 @@ def with_new_secret(
         changed = _join(bom, lines)
         _insist_gone(changed, entries)
         return changed
-    if current.expires is None or current.expires > parse_expires(old_expires):
+    old_until = _moment(old_expires)
+    if current.expires is None or current.expires > old_until:
         line = _formatted(key_id, old_secret, current.requests_per_minute, old_expires) + end
     lines[index : index + 1] = [line, new_line]
     return _join(bom, lines)
@@ -182,7 +183,11 @@ def _join(bom: str, lines: list[str]) -> bytes:
     """
     Undo L{_split}.
     """
-    return (bom + "\n".join(lines)).encode()
+    text = "\n".join(lines)
+    if text.startswith(_BOM):
+        # A line that was skipped for the mark in it would be a key at the top of the file.
+        bom = _BOM
+    return (bom + text).encode()
 
 
 def _expires_text(limits: str, entry: KeyEntry) -> str | None:
@@ -194,6 +199,16 @@ def _expires_text(limits: str, entry: KeyEntry) -> str | None:
     if entry.requests_per_minute is None:
         return limits.removeprefix(":")
     return limits.partition(":")[2]
+
+
+def _moment(expires: str) -> float:
+    """
+    @raise EditRefused: when it is no expiry.
+    """
+    try:
+        return parse_expires(expires)
+    except BadField as problem:
+        raise EditRefused(f"Cannot write the key: {problem}.") from None
 
 
 def _formatted(

@@ -93,6 +93,11 @@ class HeadReader:
             self._skipped = True
             del buffer[:2]
             seen = 0
+            if not buffer:
+                # As in L{feed}: nothing of a head has come yet.
+                self._buffer = None
+                self.begun = False
+                return None
         end = buffer.find(b"\r\n\r\n", seen) + 4
         if end > 3:
             return self._take(bytes(buffer), end)

@@ -143,8 +143,9 @@ def _misspelt(environ: Mapping[str, str], names: Collection[str]) -> list[str]:
         if name not in known and name.startswith(prefixes):
             close = get_close_matches(name, known, n=1, cutoff=0.9)
             if close:
+                shown = name if name.isidentifier() else quoted(name)
                 warnings.append(
-                    f"{name} (environment) is not a setting and is ignored. "
+                    f"{shown} (environment) is not a setting and is ignored. "
                     f"Did you mean {close[0]}?"
                 )
     return warnings

@@ -1,0 +1,74 @@
+"""
+What an answer says of itself: any bytes, in any pieces.
+
+Promises: nothing is raised; pieces make no difference; what is remembered is
+bounded; and the figures are numbers, the model a plain word.
+"""
+
+from __future__ import annotations
+
+from fuzz.script import read_script
+from twisted_llama.http.sse import TAIL_BYTES, Usage, UsageTap
+
+PIECES = [
+    b"data: ",
+    b"\n\n",
+    b"data: [DONE]\n\n",
+    b'{"usage":{',
+    b'"usage"',
+    b'"timings"',
+    b'"prompt_tokens":12',
+    b'"completion_tokens": 34',
+    b'"prompt_n":5',
+    b'"cache_n":6',
+    b'"predicted_n":7',
+    b'"predicted_ms":89.5',
+    b'"model":"a-model.gguf"',
+    b'\\"model\\":\\"not this\\"',
+    b'"model": ',
+    b'"prompt_tokens":',
+    b"999999999999999",
+    b"9999999999999999",
+    b'"',
+    b"\\",
+    b"}",
+    b",",
+    b"\r\n\r\n",
+    b"x" * 64,
+    b"y" * TAIL_BYTES,
+    b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
+]
+EVENTS = ["cut"]
+
+
+def check(octets: bytes) -> None:
+    """
+    See the module.
+    """
+    pieces = [step for step in read_script(octets, PIECES, EVENTS) if isinstance(step, bytes)]
+    whole = b"".join(pieces)
+    usage, ended = tapped([whole] if whole else [])
+    assert tapped(pieces) == (usage, ended), f"{pieces!r}: {tapped(pieces)}, not {usage, ended}"
+    if len(whole) < 300:
+        singly = tapped([whole[at : at + 1] for at in range(len(whole))])
+        assert singly == (usage, ended), f"{singly}, not {usage, ended}"
+    for number in (usage.prompt_tokens, usage.generated_tokens):
+        assert number is None or (type(number) is int and 0 <= number < 10**16), usage
+    seconds = usage.generation_seconds
+    assert seconds is None or 0 <= seconds < 10**13, usage
+    model = usage.model
+    assert model is None or (0 < len(model) <= 200 and model.isascii() and model.isprintable())
+    assert not ended or not whole or whole.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")), whole[-8:]
+
+
+def tapped(pieces: list[bytes]) -> tuple[Usage, bool]:
+    """
+    Pass pieces through a tap.
+    """
+    tap = UsageTap()
+    for piece in pieces:
+        tap.feed(piece)
+        held = sum(map(len, tap._pieces))
+        assert held <= TAIL_BYTES + len(tap._pieces[0]), f"{held} bytes are held"
+        assert held == tap._bytes
+    return tap.read(), tap.ends_event()
