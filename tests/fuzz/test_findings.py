@@ -37,7 +37,6 @@ def test_finding(name: str) -> None:
     check_of(target)(octets)
 
 
-@pytest.mark.xfail(reason="an empty line in two reads counts as the beginning of a head")
 def test_empty_line_in_two_reads() -> None:
     """
     It is no request that has begun, in whatever pieces: nobody is told that the rest is late.
