@@ -19,6 +19,8 @@ from wire import Answer, Wire
 
 CHAT = "/v1/chat/completions"
 QUEUE_REFUSALS = ((503, "queue_full"), (503, "queue_timeout"), (503, "model_loading"))
+#: A wrong key; the second after many of them, and all come from one address.
+KEY_REFUSALS = ((401, "invalid_api_key"), (429, "too_many_invalid_keys"))
 FAULT_REFUSALS = (*QUEUE_REFUSALS, (502, "engine_unavailable"), (504, "engine_timeout"))
 Scenario = Callable[["Client"], Awaitable[None]]
 
@@ -287,7 +289,7 @@ class Client:
         body = chat(False, 1) if path == CHAT else None
         fields = (field,) if field else ()
         await wire.send(request(path, None, body, request_id=ask.id, fields=fields))
-        ask.judge(await wire.answer(), ((401, "invalid_api_key"),), ())
+        ask.judge(await wire.answer(), KEY_REFUSALS, ())
         wire.close()
 
     async def off_limits(self) -> None:

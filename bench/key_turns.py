@@ -11,7 +11,7 @@ import signal
 import time
 from random import Random
 
-from hostile_clients import CHAT, QUEUE_REFUSALS
+from hostile_clients import CHAT, KEY_REFUSALS, QUEUE_REFUSALS
 from ledger import Ledger
 from product import Product, make_secret
 from questions import chat, request
@@ -149,7 +149,7 @@ class KeyTurner:
         ask = self._ledger.ask("removed key")
         self.verdicts += 1
         answer = await self._ask("gone", request("/v1/models", key, request_id=ask.id), ask.id)
-        ask.judge(answer, ((401, "invalid_api_key"),), ())
+        ask.judge(answer, KEY_REFUSALS, ())
 
     async def _doomed_stream(self, key: str) -> tuple[Answer, float]:
         ask = self._ledger.ask("stream of a removed key")
@@ -160,5 +160,5 @@ class KeyTurner:
             right = answer.last_error == "invalid_api_key" and not answer.is_done
             ask.end("cut" if right else "wrong", f"key removed: {answer.last_error or answer}")
         else:
-            ask.judge(answer, (*QUEUE_REFUSALS, (401, "invalid_api_key")))
+            ask.judge(answer, (*QUEUE_REFUSALS, *KEY_REFUSALS))
         return answer, ended_at

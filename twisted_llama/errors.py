@@ -171,6 +171,44 @@ class InvalidKey(GatewayError):
         return self._MESSAGES[self.reason]
 
 
+class TooManyInvalidKeys(GatewayError):
+    """
+    No valid API key came with the request, nor with many before it from the
+    same address.
+
+    @ivar retry_after_seconds: until a wrong key is called wrong again; a
+        valid one is served at any time.
+    """
+
+    code = "too_many_invalid_keys"
+    #: As L{InvalidKey.reason}.
+    reason: ClassVar[str] = "held_off"
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__(retry_after_seconds)
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        return (
+            "Incorrect API key provided, and too many before it from this address. Check it, "
+            f"and try again in {max(1, ceil(self.retry_after_seconds))} s."
+        )
+
+
+class UnsupportedContentEncoding(GatewayError):
+    """
+    A body that is compressed, for an engine that would unpack it whole.
+    """
+
+    code = "unsupported_content_encoding"
+
+    def __str__(self) -> str:
+        return (
+            "The request has a Content-Encoding, and compressed bodies are not accepted. "
+            "Send the body as it is, without Content-Encoding."
+        )
+
+
 class NotFound(GatewayError):
     """
     The gateway neither serves nor relays this path.

@@ -199,6 +199,44 @@ def test_large_body_is_413(make_world: MakeWorld, fields: tuple[tuple[bytes, byt
     assert world.engine_ends == []
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[b"gzip"], [b"identity, gzip"], [b"identity", b"br"], [b"X-GZIP"], [b"gzip;q=0"], [b"\xff"]],
+)
+def test_compressed_body_is_415(world: World, values: list[bytes]) -> None:
+    """
+    With what would be accepted, before the body is read, and without counting against a limit.
+    """
+    fields = [(b"Content-Encoding", value) for value in values]
+    client = world.client().ask(b"POST", b"/v1/x", *fields, (b"Content-Length", b"9"))
+    error = check(client, 415, INVALID, "unsupported_content_encoding", False)
+    assert "without Content-Encoding" in str(error["message"])
+    assert client.answer[b"accept-encoding"] == b"identity"
+    assert client.answer.all(b"x-ratelimit-limit-requests") == []
+    assert world.engine_ends == []
+    client.send(b"123456789").ask(b"GET", b"/ping")
+    assert client.answers[-1].status == 200
+
+
+@pytest.mark.parametrize("value", [b"", b"identity", b"Identity, identity"])
+def test_body_that_is_as_it_is_goes_through(world: World, value: bytes) -> None:
+    """
+    It may be said, too.
+    """
+    client = world.client().ask(b"POST", b"/v1/x", (b"Content-Encoding", value), body=b"{}")
+    world.engine.answer(OK)
+    assert client.answer.status == 200
+
+
+def test_key_comes_before_the_encoding(world: World) -> None:
+    """
+    Nothing is said about a request of nobody.
+    """
+    encoded = (b"Content-Encoding", b"gzip")
+    client = world.client().ask(b"POST", b"/v1/x", encoded, key=None, body=b"{}")
+    check(client, 401, INVALID, "invalid_api_key", False)
+
+
 def test_long_request_line_is_414(make_world: MakeWorld) -> None:
     """
     MAX_REQUEST_LINE_SIZE.

@@ -98,6 +98,31 @@ def test_who_a_client_is(
     assert world.engine.received.lower().count(b"x-forwarded-for") == 1
 
 
+@pytest.mark.parametrize(
+    ("peer", "said", "proto"),
+    [
+        ("10.0.0.1", (b"https",), b"https"),
+        ("10.0.0.1", (b"HTTP",), b"http"),
+        ("10.0.0.1", (), b"http"),
+        ("10.0.0.1", (b"wss",), b"http"),
+        ("10.0.0.1", (b"https, http",), b"http"),
+        ("10.0.0.1", (b"https", b"https"), b"http"),
+        ("192.0.2.7", (b"https",), b"http"),
+    ],
+)
+def test_how_it_came_to_a_proxy(
+    make_world: MakeWorld, peer: str, said: tuple[bytes, ...], proto: bytes
+) -> None:
+    """
+    Kept as a trusted proxy says it, where that is one of two words; else how it came here.
+    """
+    world = make_world(trusted_proxies=PROXIES)
+    fields = [(b"X-Forwarded-Proto", value) for value in said]
+    world.client(peer).ask(b"GET", b"/v1/models", *fields)
+    assert b"X-Forwarded-Proto: " + proto + b"\r\n" in world.engine.received
+    assert world.engine.received.lower().count(b"x-forwarded-proto") == 1
+
+
 def test_one_client_behind_a_proxy_is_not_all_of_them(make_world: MakeWorld) -> None:
     """
     MAX_CONNECTIONS_PER_IP counts the requests of each client that a trusted proxy names.

@@ -38,6 +38,7 @@ from twisted_llama.api.tree import Preflight, ProtectedTree, Root
 from twisted_llama.api.watcher import RequestIds, RequestWatcher
 from twisted_llama.auth.checkers import RefusedKey
 from twisted_llama.auth.credentials import IApiKey
+from twisted_llama.auth.guesses import Guesses
 from twisted_llama.auth.realm import Principal
 from twisted_llama.engine.status import EngineStatus
 from twisted_llama.errors import ReloadFailed
@@ -192,6 +193,7 @@ class World:
         self.keys = Keyring(self.wall_clock)
         self.keys.add(KEY, "user")
         self.keys.add(OTHER_KEY, "other")
+        self.guesses = Guesses(self.clock.seconds)
         self.deadlines = Deadlines(self.clock)
         self.pool = EnginePool(self._connect, self.deadlines, chosen.request_timeout)
         self.gate = Gate(
@@ -245,7 +247,7 @@ class World:
             protected.putChild(name, resource)
         metrics_page: IResource = MetricsPage(self.metrics)
         if chosen.metrics_auth_enabled:
-            metrics_page = Guard(metrics_page, login)
+            metrics_page = Guard(metrics_page, login, self.guesses)
         return Root(
             {
                 b"/ping": PingPage(),
@@ -253,7 +255,7 @@ class World:
                 b"/ready": ReadyPage(health),
                 b"/metrics": metrics_page,
             },
-            Guard(protected, login),
+            Guard(protected, login, self.guesses),
             Preflight() if chosen.cors_origins else None,
         )
 

@@ -102,8 +102,10 @@ def forwarded(gateway: Gateway, source: str) -> dict[str, str]:
 
 
 def test_what_a_trusted_proxy_says_is_added_to(front: Gateway) -> None:
-    """Its X-Forwarded-For is kept and its own address appended."""
-    assert forwarded(front, PROXY)["X-Forwarded-For"] == f"203.0.113.9, {PROXY}"
+    """Its X-Forwarded-For is kept and its own address appended; so is how it was asked."""
+    fields = forwarded(front, PROXY)
+    assert fields["X-Forwarded-For"] == f"203.0.113.9, {PROXY}"
+    assert fields["X-Forwarded-Proto"] == "https"
 
 
 def test_what_others_say_is_replaced(front: Gateway) -> None:

@@ -179,6 +179,23 @@ def test_auth_failures(reason: str | None, label: str) -> None:
     assert metrics.render_json()["gateway"]["requests_unauthorized"] == 1
 
 
+def test_an_address_that_is_held_off_has_no_valid_key_either() -> None:
+    """Among the failures of keys, and not among the limits of keys."""
+    metrics = make_metrics()
+    metrics.observe(
+        finished_exchange(
+            status=429,
+            outcome="refused",
+            error_code="too_many_invalid_keys",
+            error_reason="held_off",
+        )
+    )
+    samples = scrape(metrics)
+    assert value(samples, "auth_failures_total", reason="held_off") == 1
+    assert value(samples, "rate_limited_total") == 0
+    assert metrics.render_json()["gateway"]["requests_unauthorized"] == 1
+
+
 @pytest.mark.parametrize("code", ["queue_full", "queue_timeout", "model_loading", "draining"])
 def test_queue_rejections(code: str) -> None:
     """They waited too."""

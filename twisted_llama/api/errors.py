@@ -29,8 +29,10 @@ TABLE: dict[type[GatewayError], tuple[int, str, bool]] = {
     errors.RequestTimeout: (408, _TIMEOUT, True),
     errors.PayloadTooLarge: (413, _INVALID_REQUEST, True),
     errors.UriTooLong: (414, _INVALID_REQUEST, True),
+    errors.UnsupportedContentEncoding: (415, _INVALID_REQUEST, False),
     errors.RateLimited: (429, "rate_limit_error", False),
     errors.TooManyConnections: (429, "rate_limit_error", False),
+    errors.TooManyInvalidKeys: (429, "rate_limit_error", False),
     errors.HeaderFieldsTooLarge: (431, _INVALID_REQUEST, True),
     errors.InternalError: (500, _SERVER, False),
     errors.ReloadFailed: (500, _SERVER, False),
@@ -94,7 +96,7 @@ def note_error(exchange: Exchange, raised: BaseException) -> None:
     error, status, _, _ = row(raised)
     exchange.status = status
     exchange.error_code = error.code
-    if isinstance(error, errors.InvalidKey):
+    if isinstance(error, (errors.InvalidKey, errors.TooManyInvalidKeys)):
         exchange.error_reason = error.reason
 
 
@@ -103,8 +105,10 @@ def _headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
         return [(b"WWW-Authenticate", b"Bearer")]
     if isinstance(error, errors.MethodNotAllowed):
         return [(b"Allow", ", ".join(error.allowed).encode("ascii"))]
+    if isinstance(error, errors.UnsupportedContentEncoding):
+        return [(b"Accept-Encoding", b"identity")]
     if isinstance(error, errors.TooManyConnections):
         return [(b"Retry-After", b"1")]
-    if isinstance(error, (errors.RateLimited, errors.NotAdmitted)):
+    if isinstance(error, (errors.RateLimited, errors.TooManyInvalidKeys, errors.NotAdmitted)):
         return [(b"Retry-After", b"%d" % max(1, ceil(error.retry_after_seconds)))]
     return []

@@ -5,13 +5,20 @@ The door: who is it, and what may be said before that is known.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import NOT_DONE_YET
 
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.auth.credentials import read_credentials
+from twisted_llama.auth.guesses import Guesses
 from twisted_llama.auth.login import Login
 from twisted_llama.auth.realm import Principal
+from twisted_llama.errors import GatewayError, InvalidKey, TooManyInvalidKeys
+
+#: Why a key is refused that somebody may have made up.
+_GUESSED = frozenset({"expired", "unknown"})
 
 
 class Guard(Resource):
@@ -22,23 +29,28 @@ class Guard(Resource):
     before anything is said about the path.
     """
 
+    log = Logger()
+
     isLeaf = True
     reads_own_body = True
 
-    def __init__(self, inner: IResource, login: Login | None) -> None:
+    def __init__(self, inner: IResource, login: Login | None, guesses: Guesses) -> None:
         """
         @param inner: what is behind the door.
         @param login: who decides about keys; C{None} lets everybody in.
+        @param guesses: counts the keys that are refused, for all doors.
         """
         super().__init__()
         self._inner = inner
         self._login = login
+        self._guesses = guesses
 
     def render(self, request: ApiRequest) -> int:
         """
         Find out who it is, and go on to what was asked for.
 
         @raise InvalidKey: if no key came, or none that is in force.
+        @raise TooManyInvalidKeys: the same, for an address that is held off.
         @raise GatewayError: whatever the request's objection is.
         """
         if request.objection is not None:
@@ -48,10 +60,15 @@ class Guard(Resource):
             return NOT_DONE_YET
         first = request.head.first
         credentials = read_credentials(first.get(b"authorization"), first.get(b"x-api-key"))
-        principal = self._login(credentials)
+        try:
+            principal = self._login(credentials)
+        except InvalidKey as refused:
+            raise self._count(refused, request) from None
         if isinstance(principal, Deferred):
             request.on_gone = principal.cancel
-            principal.addCallback(self._let_in, request)
+            principal.addCallbacks(
+                self._let_in, self._keep_out, callbackArgs=(request,), errbackArgs=(request,)
+            )
             principal.addErrback(request.processingFailed)
         else:
             self._let_in(principal, request)
@@ -66,6 +83,33 @@ class Guard(Resource):
         exchange.key_id = principal.key_id
         exchange.authenticated = True
         self._enter(request)
+
+    def _keep_out(self, failure: Failure, request: ApiRequest) -> None:
+        refused = failure.value
+        if isinstance(refused, InvalidKey):
+            failure = Failure(self._count(refused, request))
+        request.processingFailed(failure)
+
+    def _count(self, refused: InvalidKey, request: ApiRequest) -> GatewayError:
+        """
+        Count a key that was refused.
+
+        @return: what to answer.
+        """
+        if refused.reason not in _GUESSED:
+            return refused
+        refusal = self._guesses.refuse(request.client_host)
+        if refusal.untold:
+            self.log.warn(
+                "{count} wrong keys from {address}: somebody guesses, or uses an old one. More of "
+                "them get 429 for a while; valid keys from there are served. The access log has "
+                "each request.",
+                count=refusal.untold,
+                address=refusal.address,
+            )
+        if refusal.wait_seconds:
+            return TooManyInvalidKeys(refusal.wait_seconds)
+        return refused
 
     def _enter(self, request: ApiRequest) -> None:
         # The tree behind is another one: go back to the root.

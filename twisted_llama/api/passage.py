@@ -233,7 +233,7 @@ class Passage:
             engine_request_lines(head),
             request.exchange.request_id,
             request.forwarded_for,
-            b"https" if request.channel.isSecure() else b"http",
+            request.forwarded_proto or (b"https" if request.channel.isSecure() else b"http"),
             end,
         )
 

@@ -13,6 +13,8 @@ from twisted_llama.api.limiter import Limiter
 from twisted_llama.api.passage import Passage, ServedEngine
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.running import RunningRequests
+from twisted_llama.errors import UnsupportedContentEncoding
+from twisted_llama.http.headers import is_encoded
 
 
 class Passthrough(Resource):
@@ -43,6 +45,10 @@ class Passthrough(Resource):
     def render(self, request: ApiRequest) -> int:
         """
         Begin to serve.
+
+        @raise UnsupportedContentEncoding: if the body is compressed; it is not read.
         """
+        if b"content-encoding" in request.head.first and is_encoded(request.head):
+            raise UnsupportedContentEncoding()
         Passage(request, self._engine, self._limiter, self._running, self._now).begin()
         return NOT_DONE_YET

@@ -21,6 +21,7 @@ class ApiRequest(GatewayRequest):
     @ivar client_host: the client's address; behind a trusted proxy, the one
         that it reports.
     @ivar forwarded_for: the value of C{X-Forwarded-For} for the engine.
+    @ivar forwarded_proto: how it came to a trusted proxy; empty if none said so.
     @ivar objection: why it is refused whatever it asks for, public pages apart.
     @ivar principal: who sent it, once that is known; C{None} with keys off.
     """
@@ -28,14 +29,22 @@ class ApiRequest(GatewayRequest):
     exchange: Exchange
     client_host: str
     forwarded_for: bytes
+    forwarded_proto: bytes
     objection: GatewayError | None
     principal: Principal | None
-    __slots__ = ("client_host", "exchange", "forwarded_for", "objection", "principal")
+    __slots__ = (
+        "client_host",
+        "exchange",
+        "forwarded_for",
+        "forwarded_proto",
+        "objection",
+        "principal",
+    )
 
     def __init__(self, channel: GatewayChannel) -> None:
         super().__init__(channel)
         self.client_host = ""
-        self.forwarded_for = b""
+        self.forwarded_for = self.forwarded_proto = b""
         self.objection = self.principal = None
 
     def processingFailed(self, reason: Failure) -> None:

@@ -19,7 +19,7 @@ from twisted_llama.api.errors import note_error, render_error
 from twisted_llama.api.request import ApiRequest
 from twisted_llama.api.routes import PUBLIC
 from twisted_llama.errors import GatewayError, TooManyConnections
-from twisted_llama.http.headers import Networks, forwarded_for
+from twisted_llama.http.headers import Networks, forwarded_for, forwarded_proto
 from twisted_llama.http.site import ErrorAnswer
 from twisted_llama.telemetry.endpoints import endpoint_label
 from twisted_llama.telemetry.exchange import Exchange, ExchangeObserver
@@ -108,6 +108,7 @@ class RequestWatcher:
             request.forwarded_for, request.client_host = forwarded_for(
                 request.head, peer, self._trusted
             )
+            request.forwarded_proto = forwarded_proto(request.head, peer, self._trusted)
             self._under_way[request.client_host] += 1
             if self._under_way[request.client_host] > self._max_per_client:
                 request.objection = TooManyConnections(self._max_per_client)

@@ -31,6 +31,7 @@ from twisted_llama.assembly.engine_link import Engine, EngineLink
 from twisted_llama.assembly.listener import Listener, tcp_description
 from twisted_llama.assembly.monotonic import MonotonicTime
 from twisted_llama.auth.checkers import KeyfileChecker
+from twisted_llama.auth.guesses import Guesses
 from twisted_llama.auth.login import login_by
 from twisted_llama.auth.selection import make_checker
 from twisted_llama.engine.external import ExternalEngine
@@ -217,6 +218,7 @@ def build_graph(
     registry = Registry({spec.model_name or spec.kind: served})
     cors = Cors(settings.cors_origins)
     login = None if checker is None else login_by(checker)
+    guesses = Guesses(time.monotonic)
     protected = ProtectedTree(
         Passthrough(registry.pick, limiter, running, clock.seconds),
         ReloadPage(limiter, reload),
@@ -224,7 +226,7 @@ def build_graph(
     )
     metrics_page: IResource = MetricsPage(metrics)
     if settings.metrics_auth_enabled:
-        metrics_page = Guard(metrics_page, login)
+        metrics_page = Guard(metrics_page, login, guesses)
     root = Root(
         {
             b"/ping": PingPage(),
@@ -232,7 +234,7 @@ def build_graph(
             b"/ready": ReadyPage(health),
             b"/metrics": metrics_page,
         },
-        Guard(protected, login),
+        Guard(protected, login, guesses),
         Preflight() if cors.enabled else None,
     )
     watcher = RequestWatcher(

@@ -250,7 +250,8 @@ def _cure(kind: str) -> str:
         "status 401": "Give a valid key with --api-key.",
         "status 403": "Give a key that may use this model.",
         "status 404": "Is --url an OpenAI-compatible server, and --model one of its models?",
-        "status 429": "The key has used up its requests of this minute: wait, or use another key.",
+        "status 429": "The key has used up its requests of this minute, or is none and was shown "
+        "too often: wait, or use another key.",
         "no model in the list of models": "Name one with --model.",
     }
     return cures.get(kind, "See the server's log.")

@@ -114,6 +114,14 @@ def client_response_lines(head: ResponseHead) -> bytes:
     return b"".join(lines)
 
 
+def is_encoded(head: RequestHead) -> bool:
+    """
+    Whether a request says that its body is compressed, or encoded otherwise.
+    """
+    codings = b",".join(value for key, _, value in head.fields if key == b"content-encoding")
+    return any(coding.strip().lower() not in (b"", b"identity") for coding in codings.split(b","))
+
+
 def trusts(networks: Networks, host: str) -> bool:
     """
     Whether an address is one of the proxies whose word counts.
@@ -155,3 +163,18 @@ def forwarded_for(head: RequestHead, peer: str, trusted: Networks) -> tuple[byte
         if not trusts(trusted, client):
             break
     return b", ".join([*hops, peer.encode("ascii", "replace")]), client
+
+
+def forwarded_proto(head: RequestHead, peer: str, trusted: Networks) -> bytes:
+    """
+    How a request came to a trusted proxy.
+
+    @param peer: the address at the other end of the connection.
+    @param trusted: the proxies whose C{X-Forwarded-Proto} is believed.
+
+    @return: C{http} or C{https}; nothing if no such proxy says so, or it says more than one.
+    """
+    if b"x-forwarded-proto" not in head.first or not trusts(trusted, peer):
+        return b""
+    said = [value.lower() for key, _, value in head.fields if key == b"x-forwarded-proto"]
+    return said[0] if said in ([b"http"], [b"https"]) else b""

@@ -28,8 +28,11 @@ OVERHEAD_BOUNDS: Final = (
 WAIT_BOUNDS: Final = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 REJECTION_REASONS: Final = ("draining", "model_loading", "queue_full", "queue_timeout")
-AUTH_FAILURE_REASONS: Final = ("expired", "malformed", "missing", "no_keys", "unknown")
+AUTH_FAILURE_REASONS: Final = (
+    *("expired", "held_off", "malformed", "missing", "no_keys", "unknown"),
+)
 OTHER_REASON: Final = "other"
+_NO_VALID_KEY: Final = ("invalid_api_key", "too_many_invalid_keys")
 _MOST_ERROR_TYPES: Final = 64
 
 
@@ -147,7 +150,7 @@ class Tallies:
 
     def _add_error(self, exchange: Exchange) -> None:
         code = exchange.error_code
-        if code == "invalid_api_key":
+        if code in _NO_VALID_KEY:
             self.requests_unauthorized += 1
             reason = exchange.error_reason
             if reason not in self.auth_failures:
