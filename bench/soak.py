@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +36,9 @@ SHORT_SECONDS = 120.0
 SHORT_SLACK_KB = 4096
 SLACK_KB = 1024
 LIMIT_PER_MINUTE = 20
+#: So many times the key file has to be replaced, at least: a thousand in half an hour.
+#: In a few seconds chance decides.
+TURNS_PER_SECOND = 1000 / 1800
 _MOST_BODY_BYTES = 2_000_000
 _MOST_TOKENS = 200
 
@@ -102,6 +105,16 @@ def compare_vitals(
     if grown > max(slack_kb, first.rss_kb * growth_percent / 100):
         wrong.append(f"memory grew by {grown / first.rss_kb:.1%}, {grown} KiB")
     return wrong
+
+
+def judge_turns(turns: Mapping[str, int], seconds: float) -> list[str]:
+    """
+    @param turns: how often the keys were replaced, by the way of reloading.
+    @return: what is wrong with that.
+    """
+    least = int(seconds * TURNS_PER_SECOND) if seconds >= SHORT_SECONDS else 0
+    count = sum(turns.values())
+    return [] if count >= least else [f"the keys were replaced {count} times, not {least}: {turns}"]
 
 
 async def quiet(product: Product, wanted_fds: int | None = None) -> Vitals:
@@ -182,6 +195,8 @@ async def soak(options: argparse.Namespace, directory: Path) -> list[str]:
         for wrong in await product.end():
             ledger.wrong(wrong)
         left = ledger.compare_log(product.access_lines())
+        for wrong in judge_turns(turner.turns, options.seconds):
+            ledger.wrong(wrong)
         print(f"\n{ledger.table()}\n")
         print(f"those that left, in the access log: {dict(left)}")
         print(f"key files: {turner.turns}; keys tried after them: {turner.verdicts}")

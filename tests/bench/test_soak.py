@@ -16,7 +16,7 @@ from engine_faults import all_faults, broken_promise
 from ledger import Ledger
 from questions import request
 from scripted_engine import FAULTS, STAGES, Script, before_fault, pieces
-from soak import compare_vitals, make_settings, parse
+from soak import compare_vitals, judge_turns, make_settings, parse
 from tally import Tally
 from vitals import Vitals
 from wire import Answer, Wire
@@ -132,6 +132,13 @@ def test_vitals_at_the_end_are_those_at_the_beginning() -> None:
     first = Vitals(100_000, 20, 5, 1)
     assert compare_vitals(first, Vitals(102_900, 20, 5, 1), 3.0) == []
     assert len(compare_vitals(first, Vitals(104_000, 21, 4, 0), 3.0)) == 4
+
+
+def test_a_soak_without_reloads_has_not_tried_them() -> None:
+    """A thousand in half an hour, whichever way."""
+    assert judge_turns({"reload": 500, "SIGHUP": 500}, 1800) == []
+    assert len(judge_turns({"reload": 500, "SIGHUP": 499}, 1800)) == 1
+    assert judge_turns({"reload": 0}, 8) == []
 
 
 def test_a_limit_is_broken_only_when_that_is_sure() -> None:
