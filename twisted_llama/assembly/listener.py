@@ -4,6 +4,7 @@ Listening, and saying plainly when that is not possible.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from twisted.application.service import Service
@@ -20,6 +21,8 @@ from twisted_llama.errors import StartupError
 
 #: How many connections the kernel may hold for us while we are busy.
 BACKLOG = 4096
+#: How much the kernel takes of an answer beyond what is on its way to the client.
+UNSENT_BYTES = 131072
 
 
 def tcp_description(host: str, port: int) -> str:
@@ -28,6 +31,22 @@ def tcp_description(host: str, port: int) -> str:
     """
     kind = "tcp6" if ":" in host else "tcp"
     return f"{kind}:{port}:interface={quoteStringArgument(host)}:backlog={BACKLOG}"
+
+
+def bound_unsent(listening: socket.socket) -> None:
+    """
+    Let the connections of a port keep little in the kernel that is not on its way.
+
+    Left alone, the kernel takes some megabytes for every client that does not
+    read: a thousand of them could use up what it has for all connections.  It
+    also reports no progress before a third of that got through, which a slow
+    reader may not manage in C{CLIENT_WRITE_TIMEOUT}.
+
+    @param listening: those that it accepts inherit what is set on it.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
+        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 class Listener(Service):
@@ -92,6 +111,8 @@ class Listener(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.port = port
+        if isinstance(port, Port):
+            bound_unsent(port.socket)
         # Endpoints of other makes may give a port of their own, which accepts as it likes.
         if isinstance(port, Port) and IReactorFDSet.providedBy(self._reactor):
             self._door = Door(self._reactor, port, lambda: self._kept(), self._setting)
