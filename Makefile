@@ -11,7 +11,7 @@ export PIP_DEFAULT_TIMEOUT ?= 60
 REFRESH_PLUGINS = $(PY) -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos image clean
+.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos siege image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -56,6 +56,9 @@ soak: $(VENV)/.test ## hours of mixed load, memory and descriptors watched
 
 chaos: $(VENV)/.test ## engines and clients that die at random
 	$(PY) bench/chaos.py $(ARGS)
+
+siege: $(VENV)/.test ## thousands of idle and slow clients, and what others notice of them
+	$(PY) bench/siege.py $(ARGS)
 
 image: ## the CPU image, with docker or buildah (BASE_IMAGE, EXTRAS, FILE=docker/Dockerfile)
 	@sh .ci/image

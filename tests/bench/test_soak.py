@@ -238,3 +238,14 @@ def test_a_little_chaos() -> None:
         "--leavers", "40", "--sigterms", "1", "--gateway-kills", "1",
     )  # fmt: skip
     assert "Wrong:" not in said
+
+
+@pytest.mark.slow
+def test_a_small_siege(compiler: None) -> None:
+    """Some idle ones and some slow heads; how quick all is says nothing beside other tests."""
+    said = run(
+        "siege.py", "--only", "idle,head", "--idle", "30", "--attackers", "20", "--seconds", "1",
+        "--most", "100000",
+    )  # fmt: skip
+    assert "30 answered at first, 30 at the end" in said
+    assert "{'408': 20}" in said
