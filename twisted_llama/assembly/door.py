@@ -36,7 +36,7 @@ LOOK_SECONDS: Final = 0.25
 #: There is one line in the log in that time, at most.
 WARNING_SECONDS: Final = 60.0
 #: How many clients are let in before others have their turn.
-_AT_A_TIME: Final = 100
+_AT_A_TIME: Final = 20
 
 
 def file_limit() -> int:
