@@ -175,17 +175,22 @@ async def soak(options: argparse.Namespace, directory: Path) -> list[str]:
         crowd.go()
         turner.go()
         loaded: list[int] = []
+        told = 0
         next_word = time.monotonic() + 60
         while (now := time.monotonic()) < begun + options.seconds:
             await asyncio.sleep(min(5.0, max(0.1, begun + options.seconds - now)))
             loaded.append(Vitals.of(product.pid).rss_kb)
             if now > next_word:
                 next_word = now + 60
+                wrongs = ledger.wrong_so_far
                 print(
                     f"{now - begun:6.0f} s: {len(ledger.asks)} asked, "
-                    f"{ledger.wrong_so_far} wrong, {Vitals.of(product.pid)}",
+                    f"{len(wrongs)} wrong, {Vitals.of(product.pid)}",
                     flush=True,
                 )
+                if len(wrongs) > told:
+                    told = len(wrongs)
+                    print(ledger.report(wrongs), flush=True)
         await asyncio.gather(crowd.end(), turner.end())
         slack_kb = SHORT_SLACK_KB if warm_up < SHORT_SECONDS else SLACK_KB
         await judge_end(product, ledger, first, options.growth, slack_kb)
@@ -259,8 +264,7 @@ def main(argv: Sequence[str]) -> int:
         print("Everything is accounted for.")
         return 0
     print(f"{len(failures)} things are not explained:")
-    ledger = Ledger("", remarks=failures)
-    print(ledger.report())
+    print(Ledger("").report(failures))
     return 1
 
 
