@@ -98,4 +98,6 @@ def test_a_disk_that_is_full(tmp_path: Path, log_format: str) -> None:
         for _ in range(30):
             ask(gateway)
         until(lambda: lost_lines(gateway) == 30, "all lines are counted as lost")
-        gateway.printed("lines of access log could not be written and are lost; requests go on")
+        # It is told when the next line comes.
+        said = "lines of access log could not be written and are lost; requests go on"
+        ask_until(gateway, lambda: said in gateway.output)
