@@ -11,7 +11,7 @@ export PIP_DEFAULT_TIMEOUT ?= 60
 REFRESH_PLUGINS = $(PY) -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos fuzz image lowest \
+.PHONY: help serve test system-tools lint format types laws docs wheel bench soak chaos siege fuzz image lowest \
 	audit lock clean
 
 help: ## this list
@@ -60,6 +60,9 @@ chaos: $(VENV)/.test ## engines and clients that die at random
 
 fuzz: $(VENV)/.fuzz ## every target for half a minute (ARGS="--seconds 600 --only channel")
 	$(PY) -m fuzz.run $(ARGS)
+
+siege: $(VENV)/.test ## thousands of idle and slow clients, and what others notice of them
+	$(PY) bench/siege.py $(ARGS)
 
 image: ## the CPU image, with docker or buildah (BASE_IMAGE, EXTRAS, FILE=docker/Dockerfile)
 	@sh .ci/image

@@ -25,14 +25,15 @@ from random import Random
 from client_faults import ClientFaults
 from deaths import Deaths
 from engine_faults import EngineFaults, all_faults, scripted_product
+from full_disk import full_disk
 from programs import BenchError, raise_file_limit
 from scripted_engine import ScriptedEngine
 from tally import Tally
 
-_PARTS = ("engine", "clients", "leavers", "sigterm", "engine-kill", "gateway-kill", "storm")
+_PARTS = ("engine", "clients", "leavers", "sigterm", "engine-kill", "gateway-kill", "storm", "disk")
 _THOROUGH = {
     "faults": 500, "client_rounds": 5, "leavers": 10_000, "sigterms": 50, "kills": 100,
-    "gateway_kills": 20, "seconds": 60.0,
+    "gateway_kills": 20, "seconds": 60.0, "disk": 5000,
 }  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=2, help="kill -9 of the engine")
     parser.add_argument("--gateway-kills", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0, help="of mixed load and faults")
+    parser.add_argument("--disk", type=int, default=300, help="requests while the disk is full")
     parser.add_argument("--thorough", action="store_true", help=f"{_THOROUGH}")
     parser.add_argument("--only", default=",".join(_PARTS), help=f"some of {','.join(_PARTS)}")
     parser.add_argument("--keep", type=Path, help="leave logs in this new directory")
@@ -101,6 +103,7 @@ async def chaos(options: argparse.Namespace, directory: Path) -> Tally:
         (("engine-kill",), lambda: deaths.engine_kills(options.kills)),
         (("gateway-kill",), lambda: deaths.gateway_kills(options.gateway_kills)),
         (("storm",), lambda: deaths.storm(options.seconds)),
+        (("disk",), lambda: full_disk(directory, tally, options.disk)),
     ]
     for names, run in parts:
         if set(names) & set(options.only):
@@ -121,7 +124,12 @@ def main(argv: Sequence[str]) -> int:
     raise_file_limit()
     directory = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     directory.mkdir(parents=True, exist_ok=True)
-    most = 240 + 3 * (options.faults + options.client_rounds * 60) + options.leavers
+    most = (
+        240
+        + 3 * (options.faults + options.client_rounds * 60)
+        + options.leavers
+        + options.disk / 20
+    )
     most += 30 * (options.sigterms + options.kills + options.gateway_kills) + 3 * options.seconds
     try:
         tally = asyncio.run(asyncio.wait_for(chaos(options, directory), most))

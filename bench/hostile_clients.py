@@ -18,6 +18,8 @@ from terms import Terms
 from wire import Answer, Wire
 
 CHAT = "/v1/chat/completions"
+#: A client that could not run for longer is no longer one that goes on reading.
+MOST_HELD_UP_SECONDS = 1.0
 QUEUE_REFUSALS = ((503, "queue_full"), (503, "queue_timeout"), (503, "model_loading"))
 #: A wrong key; the second after many of them, and all come from one address.
 KEY_REFUSALS = ((401, "invalid_api_key"), (429, "too_many_invalid_keys"))
@@ -195,7 +197,11 @@ class Client:
         key = self.random.choice(self.terms.keys)
         await wire.send(request(self.terms.long_path, key, self.terms.long_body, request_id=ask.id))
         answer = await wire.answer(pause_seconds=0.001, read_bytes=32768)
-        self._judge(ask, answer, False)
+        if answer.ending == "cut" and wire.held_up_seconds > MOST_HELD_UP_SECONDS:
+            # A machine that has no time for us makes us one who does not read.
+            ask.end("left", "held up, did not read")
+        else:
+            self._judge(ask, answer, False)
         wire.close()
 
     async def stuck_reader(self) -> None:

@@ -105,20 +105,20 @@ class Ledger:
         self.remarks.append(remark)
 
     @property
-    def wrong_so_far(self) -> int:
+    def wrong_so_far(self) -> list[str]:
         """
-        How much is wrong, of what has ended.
+        All that is wrong, of what has ended.
         """
-        return len(self.remarks) + sum(ask.verdict == "wrong" for ask in self.asks)
+        told = [f"{ask.kind} {ask.id}: {ask.why}" for ask in self.asks if ask.verdict == "wrong"]
+        return self.remarks + told
 
     @property
     def failures(self) -> list[str]:
         """
-        All that is wrong.
+        All that is wrong, at the end.
         """
-        told = [f"{ask.kind} {ask.id}: {ask.why}" for ask in self.asks if ask.verdict == "wrong"]
-        told += [f"{ask.kind} {ask.id}: never ended" for ask in self.asks if not ask.verdict]
-        return self.remarks + told
+        never = [f"{ask.kind} {ask.id}: never ended" for ask in self.asks if not ask.verdict]
+        return self.wrong_so_far + never
 
     def counts(self) -> dict[str, Counter[str]]:
         """
@@ -183,11 +183,10 @@ class Ledger:
         rows += ["", *(f"{number:>10}  {reason}" for reason, number in why.most_common())]
         return "\n".join(rows)
 
-    def report(self) -> str:
+    def report(self, failures: Sequence[str]) -> str:
         """
         What is wrong, as text.
         """
-        failures = self.failures
         rows = [f"  - {failure[:1600]}" for failure in failures[:_MOST_TOLD]]
         if len(failures) > _MOST_TOLD:
             rows.append(f"  ... and {len(failures) - _MOST_TOLD} more")

@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +36,9 @@ SHORT_SECONDS = 120.0
 SHORT_SLACK_KB = 4096
 SLACK_KB = 1024
 LIMIT_PER_MINUTE = 20
+#: So many times the key file has to be replaced, at least: a thousand in half an hour.
+#: In a few seconds chance decides.
+TURNS_PER_SECOND = 1000 / 1800
 _MOST_BODY_BYTES = 2_000_000
 _MOST_TOKENS = 200
 
@@ -104,6 +107,16 @@ def compare_vitals(
     return wrong
 
 
+def judge_turns(turns: Mapping[str, int], seconds: float) -> list[str]:
+    """
+    @param turns: how often the keys were replaced, by the way of reloading.
+    @return: what is wrong with that.
+    """
+    least = int(seconds * TURNS_PER_SECOND) if seconds >= SHORT_SECONDS else 0
+    count = sum(turns.values())
+    return [] if count >= least else [f"the keys were replaced {count} times, not {least}: {turns}"]
+
+
 async def quiet(product: Product, wanted_fds: int | None = None) -> Vitals:
     """
     Wait until kept connections are closed and all is still, and take the vitals.
@@ -162,17 +175,22 @@ async def soak(options: argparse.Namespace, directory: Path) -> list[str]:
         crowd.go()
         turner.go()
         loaded: list[int] = []
+        told = 0
         next_word = time.monotonic() + 60
         while (now := time.monotonic()) < begun + options.seconds:
             await asyncio.sleep(min(5.0, max(0.1, begun + options.seconds - now)))
             loaded.append(Vitals.of(product.pid).rss_kb)
             if now > next_word:
                 next_word = now + 60
+                wrongs = ledger.wrong_so_far
                 print(
                     f"{now - begun:6.0f} s: {len(ledger.asks)} asked, "
-                    f"{ledger.wrong_so_far} wrong, {Vitals.of(product.pid)}",
+                    f"{len(wrongs)} wrong, {Vitals.of(product.pid)}",
                     flush=True,
                 )
+                if len(wrongs) > told:
+                    told = len(wrongs)
+                    print(ledger.report(wrongs), flush=True)
         await asyncio.gather(crowd.end(), turner.end())
         slack_kb = SHORT_SLACK_KB if warm_up < SHORT_SECONDS else SLACK_KB
         await judge_end(product, ledger, first, options.growth, slack_kb)
@@ -182,6 +200,8 @@ async def soak(options: argparse.Namespace, directory: Path) -> list[str]:
         for wrong in await product.end():
             ledger.wrong(wrong)
         left = ledger.compare_log(product.access_lines())
+        for wrong in judge_turns(turner.turns, options.seconds):
+            ledger.wrong(wrong)
         print(f"\n{ledger.table()}\n")
         print(f"those that left, in the access log: {dict(left)}")
         print(f"key files: {turner.turns}; keys tried after them: {turner.verdicts}")
@@ -244,8 +264,7 @@ def main(argv: Sequence[str]) -> int:
         print("Everything is accounted for.")
         return 0
     print(f"{len(failures)} things are not explained:")
-    ledger = Ledger("", remarks=failures)
-    print(ledger.report())
+    print(Ledger("").report(failures))
     return 1
 
 

@@ -33,6 +33,14 @@ def started_at(pid: int) -> float:
     return time.time() - uptime + int(stat[19]) / _TICKS
 
 
+def cpu_seconds(pid: int) -> float:
+    """
+    How much CPU time a process has taken, all threads.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / _TICKS
+
+
 @dataclass(frozen=True)
 class Vitals:
     """

@@ -110,6 +110,7 @@ class Wire:
     A connection to a port on loopback.
 
     @ivar reset: whether the other side has reset it.
+    @ivar held_up_seconds: the longest that we did not read when we meant to.
     """
 
     def __init__(self, sock: socket.socket, patience_seconds: float) -> None:
@@ -119,6 +120,7 @@ class Wire:
         self._patience_seconds = patience_seconds
         self.reset = False
         self.closed = False
+        self.held_up_seconds = 0.0
 
     @classmethod
     async def open(
@@ -233,7 +235,9 @@ class Wire:
 
     async def _more(self) -> None:
         if self._pause_seconds:
+            due = self._loop.time() + self._pause_seconds
             await asyncio.sleep(self._pause_seconds)
+            self.held_up_seconds = max(self.held_up_seconds, self._loop.time() - due)
         try:
             data = await self._loop.sock_recv(self._socket, self._read_bytes)
         except OSError as error:

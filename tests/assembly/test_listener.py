@@ -5,16 +5,19 @@ Listening, and what is said when that is not possible.
 from __future__ import annotations
 
 import errno
+import socket
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
-from twisted_llama.assembly.listener import BACKLOG, Listener, tcp_description
+from tests.conftest import Require
+from twisted_llama.assembly.listener import BACKLOG, UNSENT_BYTES, Listener, tcp_description
 from twisted_llama.errors import StartupError
 
 
@@ -112,3 +115,28 @@ def test_a_failure_without_an_error_of_the_system(tmp_path: Path) -> None:
     listener = Listener(reactor, f"unix:{tmp_path}/no/such/folder", Factory(), "GATEWAY_ENDPOINT=x")
     with pytest.raises(StartupError, match="GATEWAY_ENDPOINT=x: cannot listen there"):
         listener.privilegedStartService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_clients_that_do_not_read_cost_the_kernel_little(require: Require) -> None:
+    """
+    Every connection inherits the bound, set once.
+    """
+    require(hasattr(socket, "TCP_NOTSENT_LOWAT"), "the kernel here has no TCP_NOTSENT_LOWAT")
+    accepted: Deferred[int] = Deferred()
+
+    class Looking(Protocol):
+        def connectionMade(self) -> None:
+            assert self.transport is not None
+            handle = self.transport.getHandle()  # type: ignore[attr-defined]  # ISystemHandle
+            accepted.callback(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # ITCPTransport
+
+    listener = Listener(
+        reactor, tcp_description("127.0.0.1", 0), Factory.forProtocol(Looking), "PORT=0"
+    )
+    listener.privilegedStartService()
+    assert listener.port is not None
+    with socket.create_connection(("127.0.0.1", listener.port.getHost().port)):
+        assert await accepted == UNSENT_BYTES
+    await listener.stopService()

@@ -16,7 +16,7 @@ from engine_faults import all_faults, broken_promise
 from ledger import Ledger
 from questions import request
 from scripted_engine import FAULTS, STAGES, Script, before_fault, pieces
-from soak import compare_vitals, make_settings, parse
+from soak import compare_vitals, judge_turns, make_settings, parse
 from tally import Tally
 from vitals import Vitals
 from wire import Answer, Wire
@@ -103,7 +103,8 @@ def test_a_request_is_judged_by_what_may_come() -> None:
     assert verdicts == ["whole", "refused", "wrong", "wrong", "wrong"]
     ledger.ask("plain")
     assert len(ledger.failures) == 4, "one that never ended counts too"
-    assert ledger.wrong_so_far == 3
+    assert len(ledger.wrong_so_far) == 3
+    assert "another one's" in ledger.report(ledger.wrong_so_far)
     assert "plain" in ledger.table()
     good.end("left")
     assert good.verdict == "wrong", "nothing is judged twice"
@@ -132,6 +133,13 @@ def test_vitals_at_the_end_are_those_at_the_beginning() -> None:
     first = Vitals(100_000, 20, 5, 1)
     assert compare_vitals(first, Vitals(102_900, 20, 5, 1), 3.0) == []
     assert len(compare_vitals(first, Vitals(104_000, 21, 4, 0), 3.0)) == 4
+
+
+def test_a_soak_without_reloads_has_not_tried_them() -> None:
+    """A thousand in half an hour, whichever way."""
+    assert judge_turns({"reload": 500, "SIGHUP": 500}, 1800) == []
+    assert len(judge_turns({"reload": 500, "SIGHUP": 499}, 1800)) == 1
+    assert judge_turns({"reload": 0}, 8) == []
 
 
 def test_a_limit_is_broken_only_when_that_is_sure() -> None:
@@ -231,3 +239,14 @@ def test_a_little_chaos() -> None:
         "--leavers", "40", "--sigterms", "1", "--gateway-kills", "1",
     )  # fmt: skip
     assert "Wrong:" not in said
+
+
+@pytest.mark.slow
+def test_a_small_siege(compiler: None) -> None:
+    """Some idle ones and some slow heads; how quick all is says nothing beside other tests."""
+    said = run(
+        "siege.py", "--only", "idle,head", "--idle", "30", "--attackers", "20", "--seconds", "1",
+        "--most", "100000",
+    )  # fmt: skip
+    assert "30 answered at first, 30 at the end" in said
+    assert "{'408': 20}" in said

@@ -168,6 +168,34 @@ def test_a_reader_that_is_slow_but_goes_on(front: Gateway, engine: ScriptedEngin
     assert front.access_status(request_id) == 200
 
 
+@pytest.mark.slow
+def test_a_reader_that_is_slower_than_the_kernel_thinks(
+    front: Gateway, engine: ScriptedEngine
+) -> None:
+    """It is not left while it goes on, however much the kernel would take for it."""
+    request_id = fresh_id("slower")
+    body = bytes(range(256)) * 32_000
+
+    def pour(asked: Asked) -> bool:
+        asked.connection.sendall(_HEAD % len(body) + body)
+        return True
+
+    engine.script(request_id, pour)
+    with Client.connected(front.port) as client:
+        client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        lines = f"Connection: close\r\nX-Request-Id: {request_id}\r\n"
+        client.send(request_bytes("GET", "/v1/files", front.key, None, lines))
+        pause = threading.Event()
+        received = b""
+        # Three times CLIENT_WRITE_TIMEOUT.
+        for _ in range(60):
+            pause.wait(0.05)
+            received += client.connection.recv(20_000)
+        received += b"".join(iter(lambda: client.connection.recv(65536), b""))
+    assert received.endswith(body)
+    assert front.access_status(request_id) == 200
+
+
 def test_metrics_may_need_a_key(front: Gateway) -> None:
     """METRICS_AUTH_ENABLED=true; the other public pages stay public."""
     refused = front.ask("GET", "/metrics", key=None)

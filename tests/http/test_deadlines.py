@@ -109,3 +109,40 @@ def test_stop() -> None:
     deadlines.add(one)
     deadlines.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_very_many_are_looked_at_in_portions() -> None:
+    """
+    All of them, each as often as few would be, with pauses in between.
+    """
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    many = [Looked() for _ in range(2 * Deadlines.portion + 1)]
+    for one in many:
+        deadlines.add(one)
+    clock.advance(0.25)
+    assert sum(len(one.at) for one in many) == Deadlines.portion
+    clock.pump([Deadlines.pause_seconds] * 2)
+    assert all(len(one.at) == 1 for one in many)
+    clock.advance(Deadlines.pause_seconds)
+    assert all(len(one.at) == 1 for one in many)
+    clock.advance(0.25)
+    deadlines.stop()
+    assert sum(len(one.at) for one in many) == len(many) + Deadlines.portion
+
+
+def test_who_was_held_up_itself_finds_nobody_late_at_once() -> None:
+    """
+    What came meanwhile is read first; who is always held up still looks every other time.
+    """
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    one = Looked()
+    deadlines.add(one)
+    clock.advance(10)
+    assert one.at == []
+    clock.advance(0.25)
+    assert one.at == [10.25]
+    for _ in range(4):
+        clock.advance(10)
+    assert one.at == [10.25, 30.25, 50.25]

@@ -151,13 +151,26 @@ class Disk:
         return getattr(self.raw, name)
 
 
-def test_a_full_disk_loses_lines_and_counts_them(sink: FileSink) -> None:
-    """Lines are lost while there is no room, and the torn one is ended after it."""
+@pytest.mark.parametrize(
+    ("room", "lost", "text"),
+    [
+        (0, 3, "four\n"),
+        (2, 3, "on\nfour\n"),
+        (3, 2, "one\nfour\n"),
+        (4, 2, "one\nfour\n"),
+        (5, 2, "one\nt\nfour\n"),
+        (13, 0, "one\ntwo\nthree\nfour\n"),
+    ],
+)
+def test_a_full_disk_loses_lines_and_counts_them(
+    sink: FileSink, room: int, lost: int, text: str
+) -> None:
+    """What there was no room for, and no more; the torn line is ended after it."""
     file = sink.open()
-    file._file = Disk(file, 5)
-    assert sink.write(["one", "two", "three"]) == 3
+    file._file = Disk(file, room)
+    assert sink.write(["one", "two", "three"]) == lost
     assert sink.write(["four"]) == 0
-    assert sink.path.read_text() == "one\nt\nfour\n"
+    assert sink.path.read_text() == text
 
 
 def test_a_descriptor_that_takes_nothing_loses_lines(sink: FileSink) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_llama import __version__
+from twisted_llama.assembly.door import FOR_FILES, FOR_HEALTH, file_limit, kept_for_engine
 from twisted_llama.assembly.graph import Graph, build_graph, raise_file_limit
 from twisted_llama.assembly.signals import install_signals
 from twisted_llama.auth.checkers import KeyfileChecker
@@ -61,6 +62,14 @@ class GatewayService(Service):
             loaded.settings, reactor, environ, self._fatal, self._retry_engine
         )
         self._watch: KeyfileWatch | None = None
+        self.graph.health_listener.keep_descriptors(self._kept_from_health_port)
+        self.graph.gateway_listener.keep_descriptors(self._kept_from_clients)
+
+    def _kept_from_health_port(self) -> int:
+        return FOR_FILES + kept_for_engine(self.graph.gate.max_concurrent)
+
+    def _kept_from_clients(self) -> int:
+        return FOR_HEALTH + self._kept_from_health_port()
 
     # -- starting ---------------------------------------------------------------
 
@@ -87,6 +96,15 @@ class GatewayService(Service):
             writer.startService()
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=warning)
+        room = file_limit() - self._kept_from_clients()
+        if room < graph.settings.max_connections:
+            self.log.warn(
+                "MAX_CONNECTIONS={most}, but {limit} open files leave room for {room} clients at "
+                "most; further ones wait. Raise the limit: ulimit -n, LimitNOFILE=.",
+                most=graph.settings.max_connections,
+                limit=file_limit(),
+                room=max(0, room),
+            )
         if isinstance(graph.checker, KeyfileChecker):
             self._start_keys(graph.checker)
         elif graph.checker is None:

@@ -4,19 +4,25 @@ Listening, and saying plainly when that is not possible.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorFDSet
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_llama.assembly.door import FOR_FILES, Door
 from twisted_llama.errors import StartupError
 
 #: How many connections the kernel may hold for us while we are busy.
 BACKLOG = 4096
+#: How much the kernel takes of an answer beyond what is on its way to the client.
+UNSENT_BYTES = 131072
 
 
 def tcp_description(host: str, port: int) -> str:
@@ -25,6 +31,22 @@ def tcp_description(host: str, port: int) -> str:
     """
     kind = "tcp6" if ":" in host else "tcp"
     return f"{kind}:{port}:interface={quoteStringArgument(host)}:backlog={BACKLOG}"
+
+
+def bound_unsent(listening: socket.socket) -> None:
+    """
+    Let the connections of a port keep little in the kernel that is not on its way.
+
+    Left alone, the kernel takes some megabytes for every client that does not
+    read: a thousand of them could use up what it has for all connections.  It
+    also reports no progress before a third of that got through, which a slow
+    reader may not manage in C{CLIENT_WRITE_TIMEOUT}.
+
+    @param listening: those that it accepts inherit what is set on it.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
+        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 class Listener(Service):
@@ -39,6 +61,7 @@ class Listener(Service):
 
     log = Logger()
     port: IListeningPort | None = None
+    _door: Door | None = None
 
     def __init__(
         self, reactor: object, description: str, factory: IProtocolFactory, setting: str
@@ -54,8 +77,18 @@ class Listener(Service):
         except Exception as error:
             # Endpoint parsers are plugins and raise what they like.
             raise StartupError(f"{setting} is not an endpoint to listen on: {error}") from error
+        self._reactor = reactor
         self._factory = factory
         self._setting = setting
+        self._kept: Callable[[], int] = lambda: FOR_FILES
+
+    def keep_descriptors(self, kept: Callable[[], int]) -> None:
+        """
+        Let no client in unless so many file descriptors are left for others.
+
+        @param kept: asked again for every client.
+        """
+        self._kept = kept
 
     def privilegedStartService(self) -> None:
         """
@@ -78,6 +111,11 @@ class Listener(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self.port = port
+        if isinstance(port, Port):
+            bound_unsent(port.socket)
+        # Endpoints of other makes may give a port of their own, which accepts as it likes.
+        if isinstance(port, Port) and IReactorFDSet.providedBy(self._reactor):
+            self._door = Door(self._reactor, port, lambda: self._kept(), self._setting)
         self.log.info(
             "{setting}: listening on {address}", setting=self._setting, address=self.where
         )
@@ -99,10 +137,10 @@ class Listener(Service):
         """
         super().stopService()
         port, self.port = self.port, None
-        if isinstance(port, Port):
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
             # Who the kernel has let in already shall get an answer, not a reset.
-            # A port that was handed over, as by systemd, does not know its backlog.
-            port.numberAccepts = port.backlog or BACKLOG
-            port.doRead()
+            door.let_in(BACKLOG)
         stopping = None if port is None else port.stopListening()
         return stopping if isinstance(stopping, Deferred) else succeed(None)

@@ -8,6 +8,7 @@ costs nothing to move, and are all looked at a few times a second.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,15 +31,25 @@ class Timed(Protocol):
 class Deadlines:
     """
     Looks at all that may be late, every L{interval_seconds}, while there is any.
+
+    Very many are looked at in portions, so that whatever else there is to do has
+    its turn between them.  After a time in which this process could not run, as
+    on a machine that slept or has too much to do, it waits a moment longer: what
+    came meanwhile shall be read before anybody is found to be late.
     """
 
     _log = Logger()
     interval_seconds = 0.25
+    portion = 1000
+    pause_seconds = 0.005
+    held_up_seconds = 1.0
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
         self._timed: set[Timed] = set()
+        self._to_look_at: list[Timed] = []
         self._call: IDelayedCall | None = None
+        self._due = inf
 
     def __len__(self) -> int:
         return len(self._timed)
@@ -49,7 +60,7 @@ class Deadlines:
         """
         self._timed.add(timed)
         if self._call is None:
-            self._call = self.clock.callLater(self.interval_seconds, self._look)
+            self._look_in(self.interval_seconds)
 
     def discard(self, timed: Timed) -> None:
         """
@@ -62,6 +73,7 @@ class Deadlines:
         Look at nothing any more.
         """
         self._timed.clear()
+        self._to_look_at.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -69,7 +81,14 @@ class Deadlines:
     def _look(self) -> None:
         self._call = None
         now = self.clock.seconds()
-        for timed in tuple(self._timed):
+        if now > self._due + self.held_up_seconds:
+            self._look_in(self.interval_seconds)
+            # Not twice: who is never in time shall still look.
+            self._due = inf
+            return
+        waiting = self._to_look_at or list(self._timed)
+        self._to_look_at = waiting[self.portion :]
+        for timed in waiting[: self.portion]:
             if timed not in self._timed:
                 # One that was looked at before has ended it.
                 continue
@@ -79,4 +98,8 @@ class Deadlines:
                 # One that fails must not keep all others waiting for ever.
                 self._log.failure("While looking at the deadline of {timed}", timed=timed)
         if self._timed and self._call is None:
-            self._call = self.clock.callLater(self.interval_seconds, self._look)
+            self._look_in(self.pause_seconds if self._to_look_at else self.interval_seconds)
+
+    def _look_in(self, seconds: float) -> None:
+        self._due = self.clock.seconds() + seconds
+        self._call = self.clock.callLater(seconds, self._look)

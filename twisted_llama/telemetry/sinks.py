@@ -50,8 +50,11 @@ class AppendingLogFile(LogFile):
     truncated by others); a write is whole or raises; a line left torn by an
     earlier failure is ended first; a failed rotation is put off instead of being
     tried, and failing, at every write; only regular files are rotated.
+
+    @ivar written: how many octets of the last write got through.
     """
 
+    written = 0
     _rotatable = True
     _rotate_from_bytes = 0
 
@@ -80,12 +83,14 @@ class AppendingLogFile(LogFile):
 
     def _write_whole(self, octets: bytes) -> None:
         rest = memoryview(octets)
+        self.written = 0
         while rest:
             # None is what a non-blocking descriptor answers when it is full.
             written = self._file.write(rest) or 0
             if not written:
                 raise BlockingIOError(f"{self.path} takes no more")
             self.size += written
+            self.written += written
             rest = rest[written:]
 
     def write(self, data: bytes) -> None:
@@ -94,6 +99,7 @@ class AppendingLogFile(LogFile):
 
         @raise OSError: it could not be written, or in part only.
         """
+        self.written = 0
         if self.shouldRotate():
             self.rotate()
         self._write_whole(data)
@@ -182,6 +188,7 @@ class FileSink:
         @return: how many are lost.
         """
         left = list(lines)
+        octets = b""
         try:
             file = self.open()
             while left:
@@ -192,9 +199,15 @@ class FileSink:
                     room += len(line) + 1
                     if room >= self._max_bytes:
                         break
-                file.write(_encoded(left[:count]))
+                octets = _encoded(left[:count])
+                file.write(octets)
                 del left[:count]
         except OSError:
+            written = 0 if self._file is None else self._file.written
+            if written:
+                # A disk that fills up takes the first lines still, and perhaps a
+                # part of the next; one that lacks its end alone is whole too.
+                del left[: octets.count(b"\n", 0, written + 1)]
             # Opened anew for the next batch, which also ends a torn line.
             self.close()
         return len(left)
