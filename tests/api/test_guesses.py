@@ -93,20 +93,31 @@ def test_a_gateway_without_keys_says_so(world: World) -> None:
 
 
 def test_keys_that_have_expired_count_too(world: World) -> None:
-    world.keys.add(b"sk-short-lived", "short", expires=world.wall_clock() + 5)
+    for number in range(BATCH + 1):
+        world.keys.add(b"sk-short-%d" % number, "short", expires=world.wall_clock() + 5)
     world.pass_time(5)
     client = world.client()
-    for _ in range(BATCH + 1):
-        client.ask(key=b"sk-short-lived")
+    for number in range(BATCH + 1):
+        client.ask(key=b"sk-short-%d" % number)
     assert [answer.status for answer in client.answers[-2:]] == [401, 429]
+
+
+def test_one_wrong_key_is_no_guess_however_often(world: World) -> None:
+    """
+    A program with an old key gets the answer that it always got.
+    """
+    client = world.client()
+    for _ in range(10 * BATCH):
+        client.ask(b"GET", b"/v1/models", key=WRONG)
+    assert {answer.status for answer in client.answers} == {401}
 
 
 def test_behind_a_proxy_the_forwarded_address_counts(make_world: MakeWorld) -> None:
     world = make_world(trusted_proxies=(ip_network("10.0.0.0/8"),))
 
-    def ask(said: bytes, key: bytes = WRONG) -> int:
+    def ask(said: bytes) -> int:
         client = world.client("10.0.0.1").ask(
-            b"GET", b"/v1/models", (b"X-Forwarded-For", said), key=key
+            b"GET", b"/v1/models", (b"X-Forwarded-For", said), key=WRONG + said
         )
         status = client.answer.status
         client.leave()

@@ -4,21 +4,32 @@ Counting refused keys by address.
 
 from __future__ import annotations
 
+from hashlib import sha256
+from itertools import count as count_up
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from twisted_llama.auth.guesses import BATCH, LONGEST_HOLD_SECONDS, Guesses, counted_as
+from twisted_llama.auth.guesses import BATCH, LONGEST_HOLD_SECONDS, Guesses, Refusal, counted_as
 
 # Eighths of a second are exact in floating point.
 STEPS = st.lists(st.integers(0, 480).map(lambda eighths: eighths / 8), max_size=200)
 BURSTS = st.lists(st.tuples(st.integers(1, 2 * BATCH), st.integers(0, 1200)), max_size=12)
 HOST = "192.0.2.7"
+_NUMBERS = count_up()
+
+
+def guess(guesses: Guesses, host: str = HOST) -> Refusal:
+    """
+    A wrong key that was not shown before.
+    """
+    return guesses.refuse(host, sha256(b"%d" % next(_NUMBERS)).digest())
 
 
 def waits(guesses: Guesses, count: int, host: str = HOST) -> list[float]:
-    return [guesses.refuse(host).wait_seconds for _ in range(count)]
+    return [guess(guesses, host).wait_seconds for _ in range(count)]
 
 
 def test_twenty_within_a_minute_are_nothing_special() -> None:
@@ -33,6 +44,16 @@ def test_twenty_within_a_minute_are_nothing_special() -> None:
     assert waits(guesses, 1) == [0.0]
 
 
+def test_one_wrong_key_again_and_again_is_no_guessing() -> None:
+    """Nor is it held off with the guesses, as long as it is remembered."""
+    guesses = Guesses(Clock().seconds)
+    old = sha256(b"an old key").digest()
+    assert {guesses.refuse(HOST, old).wait_seconds for _ in range(500)} == {0.0}
+    waits(guesses, BATCH)
+    assert waits(guesses, 1) == [1.0]
+    assert guesses.refuse(HOST, old).wait_seconds == 0.0
+
+
 def test_each_further_batch_doubles_the_hold() -> None:
     guesses = Guesses(Clock().seconds)
     holds = [waits(guesses, BATCH)[-1] for _ in range(9)]
@@ -44,7 +65,7 @@ def test_also_for_one_that_waits_as_it_is_told() -> None:
     guesses = Guesses(clock.seconds)
     waits(guesses, BATCH)
     for hold in (1, 2, 4, 8, 16, 32, LONGEST_HOLD_SECONDS, LONGEST_HOLD_SECONDS):
-        assert guesses.refuse(HOST).wait_seconds == hold
+        assert guess(guesses).wait_seconds == hold
         clock.advance(hold)
         # What came in the last hold is no part of a batch a minute later.
         waits(guesses, BATCH - (hold < LONGEST_HOLD_SECONDS))
@@ -64,21 +85,21 @@ def test_an_address_is_forgotten_a_minute_after_its_hold() -> None:
     waits(guesses, 2 * BATCH)
     clock.advance(2 + 59.875)
     waits(guesses, BATCH)
-    assert guesses.refuse(HOST).wait_seconds == 4
+    assert guess(guesses).wait_seconds == 4
     clock.advance(4 + 60)
     waits(guesses, BATCH)
-    assert guesses.refuse(HOST).wait_seconds == 1
+    assert guess(guesses).wait_seconds == 1
 
 
 def test_told_of_once_a_minute_with_how_many() -> None:
     clock = Clock()
     guesses = Guesses(clock.seconds)
-    told = [guesses.refuse(HOST).untold for _ in range(100)]
+    told = [guess(guesses).untold for _ in range(100)]
     assert told == [0] * (BATCH - 1) + [BATCH] + [0] * 80
     clock.advance(59.875)
-    assert [guesses.refuse(HOST).untold for _ in range(BATCH)] == [0] * BATCH
+    assert [guess(guesses).untold for _ in range(BATCH)] == [0] * BATCH
     clock.advance(0.125)
-    assert [guesses.refuse(HOST).untold for _ in range(3)] == [80 + BATCH + 1, 0, 0]
+    assert [guess(guesses).untold for _ in range(3)] == [80 + BATCH + 1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -110,11 +131,11 @@ def test_memory_is_bounded() -> None:
     guesses = Guesses(Clock().seconds, most_addresses=100)
     waits(guesses, BATCH)
     for number in range(250):
-        guesses.refuse(f"2001:db8:0:{number:x}::1")
+        guess(guesses, f"2001:db8:0:{number:x}::1")
         assert len(guesses) <= 100
         if number < 150:
-            guesses.refuse(HOST)
-    assert guesses.refuse(HOST).wait_seconds == 0
+            guess(guesses)
+    assert guess(guesses).wait_seconds == 0
     assert len(guesses) == 100
 
 
@@ -122,7 +143,7 @@ def test_idle_addresses_are_forgotten() -> None:
     clock = Clock()
     guesses = Guesses(clock.seconds)
     for number in range(1000):
-        guesses.refuse(f"2001:db8:0:{number:x}::1")
+        guess(guesses, f"2001:db8:0:{number:x}::1")
     clock.advance(60)
     waits(guesses, 600, "192.0.2.9")
     assert len(guesses) == 1
@@ -137,7 +158,7 @@ def test_fewer_than_twenty_in_any_minute_are_never_held_off(steps: list[float]) 
     guesses = Guesses(clock.seconds)
     for step in steps:
         clock.advance(step)
-        wait_seconds = guesses.refuse(HOST).wait_seconds
+        wait_seconds = guess(guesses).wait_seconds
         assert not (quiet and wait_seconds)
         asked.append(clock.seconds())
         quiet = quiet and sum(at > asked[-1] - 60 for at in asked) < BATCH
@@ -154,7 +175,7 @@ def test_what_holds_for_every_burst(bursts: list[tuple[int, int]]) -> None:
     answered, told, counted = 0, 0, 0
     for count, eighths in bursts:
         for _ in range(count):
-            refusal = guesses.refuse(HOST)
+            refusal = guess(guesses)
             counted += 1
             told += refusal.untold
             assert 0 <= refusal.wait_seconds <= LONGEST_HOLD_SECONDS

@@ -11,7 +11,7 @@ from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import NOT_DONE_YET
 
 from twisted_llama.api.request import ApiRequest
-from twisted_llama.auth.credentials import read_credentials
+from twisted_llama.auth.credentials import ApiKey, read_credentials
 from twisted_llama.auth.guesses import Guesses
 from twisted_llama.auth.login import Login
 from twisted_llama.auth.realm import Principal
@@ -63,11 +63,14 @@ class Guard(Resource):
         try:
             principal = self._login(credentials)
         except InvalidKey as refused:
-            raise self._count(refused, request) from None
+            raise self._count(refused, request, credentials) from None
         if isinstance(principal, Deferred):
             request.on_gone = principal.cancel
             principal.addCallbacks(
-                self._let_in, self._keep_out, callbackArgs=(request,), errbackArgs=(request,)
+                self._let_in,
+                self._keep_out,
+                callbackArgs=(request,),
+                errbackArgs=(request, credentials),
             )
             principal.addErrback(request.processingFailed)
         else:
@@ -84,13 +87,13 @@ class Guard(Resource):
         exchange.authenticated = True
         self._enter(request)
 
-    def _keep_out(self, failure: Failure, request: ApiRequest) -> None:
+    def _keep_out(self, failure: Failure, request: ApiRequest, credentials: ApiKey) -> None:
         refused = failure.value
         if isinstance(refused, InvalidKey):
-            failure = Failure(self._count(refused, request))
+            failure = Failure(self._count(refused, request, credentials))
         request.processingFailed(failure)
 
-    def _count(self, refused: InvalidKey, request: ApiRequest) -> GatewayError:
+    def _count(self, refused: InvalidKey, request: ApiRequest, credentials: ApiKey) -> GatewayError:
         """
         Count a key that was refused.
 
@@ -98,10 +101,10 @@ class Guard(Resource):
         """
         if refused.reason not in _GUESSED:
             return refused
-        refusal = self._guesses.refuse(request.client_host)
+        refusal = self._guesses.refuse(request.client_host, credentials.digest)
         if refusal.untold:
             self.log.warn(
-                "{count} wrong keys from {address}: somebody guesses, or uses an old one. More of "
+                "{count} wrong keys from {address}: somebody guesses. More of "
                 "them get 429 for a while; valid keys from there are served. The access log has "
                 "each request.",
                 count=refusal.untold,

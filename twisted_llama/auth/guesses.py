@@ -9,14 +9,17 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-#: This many refused keys within a minute hold their address off.
+#: This many different refused keys within a minute hold their address off.
 BATCH: Final = 20
 LONGEST_HOLD_SECONDS: Final = 60.0
 _MINUTE: Final = 60.0
-#: How many addresses are remembered; some 300 bytes each.
-_MOST_ADDRESSES: Final = 10_000
+#: How many addresses are remembered; up to 3 KiB each.
+_MOST_ADDRESSES: Final = 4096
+#: How many wrong keys of each, and how much of their digests.
+_MOST_SHOWN: Final = 20
+_SHOWN_BYTES: Final = 8
 #: What a proxy reports need not be an address, nor be short.
 _LONGEST_NAME: Final = 64
 
@@ -42,6 +45,7 @@ class _Record:
     """
     @ivar began: when the first refusal of the batch came.
     @ivar count: the refusals of the batch so far.
+    @ivar shown: the wrong keys shown lately, by the first bytes of their digests.
     @ivar hold_seconds: how long the last hold was; 0 if there was none.
     @ivar held_until: its end.
     @ivar told_at: when the operator was told last.
@@ -50,6 +54,7 @@ class _Record:
 
     began: float
     count: int = 0
+    shown: set[bytes] = field(factory=set)
     hold_seconds: float = 0.0
     held_until: float = 0.0
     told_at: float | None = None
@@ -85,9 +90,11 @@ class Guesses:
     """
     Counts refused keys by address, and says which addresses are held off.
 
-    Twenty of them within a minute are answered as one is.  The twentieth begins a hold of one
-    second; every further twenty within a minute, held off or not, one that is twice as long,
-    up to a minute.  An address is forgotten a minute after its last batch and its hold.
+    Who shows one wrong key again and again (an old one, most likely) guesses nothing, so that
+    only different ones count.  Twenty of them within a minute are answered as one is.  The
+    twentieth begins a hold of one second; every further twenty within a minute, held off or
+    not, one that is twice as long, up to a minute.  An address is forgotten a minute after
+    its last batch and its hold.
 
     Nothing here is asked about a key that is valid, so that a guesser locks out nobody who has
     the same address.
@@ -113,11 +120,12 @@ class Guesses:
         """
         return len(self._records)
 
-    def refuse(self, host: str) -> Refusal:
+    def refuse(self, host: str, digest: bytes) -> Refusal:
         """
         Count a key that was refused.
 
         @param host: the client's address; anything else is counted by its first letters.
+        @param digest: the key's.
         """
         now = self._monotonic()
         address = counted_as(host)
@@ -125,8 +133,12 @@ class Guesses:
         if record is None or record.is_idle(now):
             record = self._records[address] = _Record(now)
         self._records.move_to_end(address)
+        if now - record.began < _MINUTE and digest[:_SHOWN_BYTES] in record.shown:
+            return Refusal(address, 0.0, 0)
         held = record.held_until > now
         begins = _count(record, now)
+        if len(record.shown) < _MOST_SHOWN:
+            record.shown.add(digest[:_SHOWN_BYTES])
         # The one that begins a first hold is itself answered as those before it.
         wait_seconds = record.held_until - now if held else 0.0
         untold = _tell(record, now) if held or begins else 0
@@ -151,6 +163,8 @@ def _count(record: _Record, now: float) -> bool:
     """
     record.untold += 1
     if not record.count or now - record.began >= _MINUTE:
+        if now - record.began >= _MINUTE:
+            record.shown.clear()
         record.began, record.count = now, 0
     record.count += 1
     if record.count < BATCH:
