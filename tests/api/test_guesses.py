@@ -5,6 +5,7 @@ Wrong keys, one after the other.
 from __future__ import annotations
 
 from ipaddress import ip_network
+from itertools import count as count_up
 
 import pytest
 from twisted.internet.defer import fail
@@ -18,18 +19,19 @@ from twisted_llama.auth.checkers import RefusedKey
 from twisted_llama.auth.guesses import BATCH
 
 WRONG = b"sk-nobody-has-this-key"
+_NUMBERS = count_up()
 CODE = "too_many_invalid_keys"
 
 
 def guess(world: World, count: int, host: str = "192.0.2.7") -> list[int]:
     """
-    Show wrong keys.
+    Show wrong keys that nobody has shown before.
 
     @return: the statuses.
     """
     client = world.client(host)
-    for number in range(count):
-        client.ask(b"GET", b"/v1/models", key=WRONG + b"%d" % number)
+    for _ in range(count):
+        client.ask(b"GET", b"/v1/models", key=WRONG + b"%d" % next(_NUMBERS))
     statuses = [answer.status for answer in client.answers]
     client.leave()
     return statuses
@@ -51,7 +53,7 @@ def test_an_address_that_guesses_is_held_off(world: World) -> None:
     client.ask(key=WRONG)
     check(client, 401, INVALID, "invalid_api_key", False)
     assert guess(world, BATCH)[-1] == 429
-    client.ask(key=WRONG)
+    client.ask(key=WRONG + b"again")
     assert client.answers[-1][b"retry-after"] == b"2"
 
 
