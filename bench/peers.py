@@ -133,6 +133,9 @@ def write_keys(directory: Path, count: int) -> tuple[Path, Path]:
     A key file of C{count} keys, and a list of the bare keys for the load.
     """
     keyfile, bare = directory / f"keys-{count}.txt", directory / f"bare-{count}.txt"
+    if keyfile.exists():
+        # Written anew, it would be read anew too, while something is measured.
+        return keyfile, bare
     with keyfile.open("w") as formatted, bare.open("w") as plain:
         for number in range(count):
             key = KEY_TEMPLATE.format(number)

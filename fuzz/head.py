@@ -17,8 +17,7 @@ from typing import Any
 
 from fuzz.script import read_script
 from twisted_llama.errors import GatewayError, HeaderFieldsTooLarge, MalformedRequest, UriTooLong
-from twisted_llama.http import head as heads
-from twisted_llama.http.head import RequestHead, parse_request_head
+from twisted_llama.http.head import RequestHead, parse_request_head, read_request_head
 from twisted_llama.http.head_reader import HeadLimits, HeadReader
 from twisted_llama.http.headers import engine_request_lines
 from twisted_llama.http.target import judge_target
@@ -74,7 +73,9 @@ PIECES = [
 EVENTS = ["cut"]
 LIMITS = HeadLimits(max_line_bytes=300, max_field_bytes=300, max_fields=12)
 #: The reader that channels use, which may remember what it has read.
-READ_REMEMBERING = getattr(heads, "read_request_head", parse_request_head)
+READ_REMEMBERING = read_request_head
+#: What it reads by itself, and need not have among the fields.
+ALONE = (b"content-length", b"authorization")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*")
 #: What is decoded twice by some, cut at or taken for a slash by others.
@@ -132,7 +133,7 @@ def excess_of(reader: Any) -> bytes:
     """
     What came behind a head.
     """
-    excess: bytes = reader.take_excess() if hasattr(reader, "take_excess") else reader.excess
+    excess: bytes = reader.excess
     return excess
 
 
@@ -150,23 +151,24 @@ def read(
     except GatewayError as error:
         assert str(error)
         return error
-    return parsed if isinstance(parsed, tuple) else (parsed, parsed.length_bytes)
+    return parsed  # type: ignore[no-any-return]  # a tuple of two or three
 
 
-def facts(parsed: tuple[RequestHead, int | None] | GatewayError) -> tuple[object, ...]:
+def facts(parsed: tuple[Any, ...] | GatewayError) -> tuple[object, ...]:
     """
     What has to be the same in every reading; the length is not among the fields
     in all of them.
     """
     if isinstance(parsed, GatewayError):
         return type(parsed), str(parsed)
-    head, length_bytes = parsed
+    head, length_bytes, *others = parsed
     return (
+        others[0] if others else head.first.get(b"authorization"),
         head.method,
         head.target,
         head.version,
-        [field for field in head.fields if field[0] != b"content-length"],
-        {key: value for key, value in head.first.items() if key != b"content-length"},
+        [field for field in head.fields if field[0] not in ALONE],
+        {key: value for key, value in head.first.items() if key not in ALONE},
         head.keep_alive,
         head.expects_continue and length_bytes != 0,
         length_bytes,

@@ -58,8 +58,7 @@ class Guard(Resource):
         if self._login is None:
             self._enter(request)
             return NOT_DONE_YET
-        first = request.head.first
-        credentials = read_credentials(first.get(b"authorization"), first.get(b"x-api-key"))
+        credentials = read_credentials(request.authorization, request.head.first.get(b"x-api-key"))
         try:
             principal = self._login(credentials)
         except InvalidKey as refused:

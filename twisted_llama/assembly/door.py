@@ -35,8 +35,11 @@ FOR_HEALTH: Final = 16
 LOOK_SECONDS: Final = 0.25
 #: There is one line in the log in that time, at most.
 WARNING_SECONDS: Final = 60.0
-#: How many clients are let in before others have their turn.
+#: How many clients are let in before others have their turn.  As many, at worst, may get
+#: numbers among those kept: if there is much room, but all of it below one number.
 _AT_A_TIME: Final = 20
+#: As far from the limit as this it is looked once for all of them.
+_MUCH: Final = 500
 
 
 def file_limit() -> int:
@@ -108,6 +111,10 @@ class Door:
         @return: whether there was room for them.
         """
         port = self._port
+        if most <= _AT_A_TIME and self._has_much_room():
+            port.numberAccepts = most
+            port.doRead()
+            return True
         for _ in range(most):
             if not self._has_room():
                 return False
@@ -163,6 +170,15 @@ class Door:
             self._reactor.addReader(self)
         else:
             self._look_call = self._reactor.callLater(LOOK_SECONDS, self._look)
+
+    def _has_much_room(self) -> bool:
+        """
+        Whether it need not be looked again for each client.
+        """
+        try:
+            return file_limit() - self._kept() - next_descriptor() > _MUCH
+        except OSError:
+            return False
 
     def _has_room(self) -> bool:
         limit = file_limit()

@@ -33,19 +33,23 @@ def tcp_description(host: str, port: int) -> str:
     return f"{kind}:{port}:interface={quoteStringArgument(host)}:backlog={BACKLOG}"
 
 
-def bound_unsent(listening: socket.socket) -> None:
+def prepare(listening: socket.socket) -> None:
     """
-    Let the connections of a port keep little in the kernel that is not on its way.
+    Set on the socket of a port what its connections inherit: to send without
+    waiting for more, and to keep little in the kernel that is not on its way.
 
     Left alone, the kernel takes some megabytes for every client that does not
     read: a thousand of them could use up what it has for all connections.  It
     also reports no progress before a third of that got through, which a slow
     reader may not manage in C{CLIENT_WRITE_TIMEOUT}.
 
-    @param listening: those that it accepts inherit what is set on it.
+    @param listening: nothing is set on it unless it is of TCP.
     """
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None and listening.family in (socket.AF_INET, socket.AF_INET6):
+    if option is not None:
         listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
@@ -112,7 +116,7 @@ class Listener(Service):
     def _listens(self, port: IListeningPort) -> None:
         self.port = port
         if isinstance(port, Port):
-            bound_unsent(port.socket)
+            prepare(port.socket)
         # Endpoints of other makes may give a port of their own, which accepts as it likes.
         if isinstance(port, Port) and IReactorFDSet.providedBy(self._reactor):
             self._door = Door(self._reactor, port, lambda: self._kept(), self._setting)

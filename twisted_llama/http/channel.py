@@ -102,7 +102,6 @@ class GatewayChannel(Protocol):
         """
         assert self.transport is not None
         if isinstance(self.transport, Connection):
-            self.transport.setTcpNoDelay(True)
             self.transport.bufferSize = READ_BYTES
         self.outlet = make_outlet(self.transport, self.site.turn, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
@@ -243,14 +242,14 @@ class GatewayChannel(Protocol):
                 if self._reader.begun and not waiting:
                     self._deadline = self._now() + self._limits.header_timeout_seconds
                 return
-            head, self._length_bytes = read_request_head(raw)
+            head, self._length_bytes, authorization = read_request_head(raw)
         except GatewayError as error:
             self._refuse(error)
             return
         self._input, self._reader.excess = self._reader.excess, b""
         self._deadline = inf
         request = self._request = self.site.requestFactory(self)
-        request.begin(head, self._length_bytes)
+        request.begin(head, self._length_bytes, authorization)
         self.site.begun(request)
         request.process()
 

@@ -80,6 +80,9 @@ class Deadlines:
 
     def _look(self) -> None:
         self._call = None
+        if not self._timed:
+            self._to_look_at.clear()
+            return
         now = self.clock.seconds()
         if now > self._due + self.held_up_seconds:
             self._look_in(self.interval_seconds)

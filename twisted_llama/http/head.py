@@ -37,6 +37,8 @@ _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+=%-]+)(?::
 _FRAMING_FIELDS = re.compile(
     rb"\r\n(transfer-encoding|content-length):[ \t]*([^\r]*)", re.IGNORECASE
 )
+#: What a key may be made of (RFC 6750, section 2.1).
+_TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 #: Longer heads are not remembered; nor are more than some hundred.
 _REMEMBERED_BYTES = 4096
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE)
@@ -69,7 +71,7 @@ class RequestHead:
         than one reading; empty if it has not.
     @ivar version: C{b"HTTP/1.1"} or C{b"HTTP/1.0"}.
     @ivar fields: the header fields in order, repeated ones too; perhaps
-        without C{Content-Length}.
+        without C{Content-Length} and C{Authorization}.
     @ivar first: for each name, in lower case, the first value that came.
     @ivar keep_alive: whether the client wants to use the connection again.
     @ivar expects_continue: whether the client waits for C{100 Continue} before
@@ -117,27 +119,62 @@ class RequestHead:
                 self.ambiguity = str(error)
 
 
-def read_request_head(head: bytes) -> tuple[RequestHead, int | None]:
+def read_request_head(head: bytes) -> tuple[RequestHead, int | None, bytes | None]:
     """
     As L{parse_request_head}, remembering what was read.
 
     Programs that talk to the gateway say the same head over and over; all that
-    changes from one request to the next is the length of the body.  So that
-    one line is read by itself, and the rest is looked up.
+    changes is the length of the body and, from one user to the next, the key.
+    So those two lines are read by themselves, and the rest is looked up, which
+    also keeps keys out of what is remembered.
+
+    @return: the head, the length of the body as L{parse_request_head} gives it,
+        and the value of C{Authorization}, C{None} if there is none.
     """
     rest, length_bytes = split_length(head)
-    if len(rest) > _REMEMBERED_BYTES:
-        return parse_request_head(head)
-    if length_bytes is None:
-        return _recall_request_head(rest)
-    try:
-        known, other_length = _recall_request_head(rest)
-    except GatewayError:
-        return parse_request_head(head)
-    if other_length != 0 or b"content-length" in known.first:
-        # Two lengths, or chunks and a length.
-        return parse_request_head(head)
-    return known, length_bytes
+    rest, bearer = _split_bearer(rest)
+    if len(rest) <= _REMEMBERED_BYTES:
+        try:
+            known, other_length = _recall_request_head(rest)
+        except GatewayError:
+            # To be said of the head as it came.
+            pass
+        else:
+            first = known.first
+            if length_bytes is None:
+                length_bytes = other_length
+            elif other_length != 0 or b"content-length" in first:
+                # Two lengths, or chunks and a length.
+                return _read_anew(head)
+            if bearer is None:
+                return known, length_bytes, first.get(b"authorization")
+            if b"authorization" not in first:
+                return known, length_bytes, bearer
+    return _read_anew(head)
+
+
+def _read_anew(head: bytes) -> tuple[RequestHead, int | None, bytes | None]:
+    known, length_bytes = parse_request_head(head)
+    return known, length_bytes, known.first.get(b"authorization")
+
+
+def _split_bearer(head: bytes) -> tuple[bytes, bytes | None]:
+    """
+    Take a plain C{Authorization: Bearer} line out of a head.
+
+    @return: the head without it, and its value; the head as it is and C{None}
+        if there is none, or none that is plain.
+    """
+    at = head.find(b"\r\nAuthorization: Bearer ")
+    if at < 0:
+        at = head.find(b"\r\nauthorization: Bearer ")
+        if at < 0:
+            return head, None
+    end = head.find(b"\r\n", at + 24)
+    # All of it is made of these: so nothing is left of it without them.
+    if head[at + 24 : end].strip(_TOKEN68) or end == at + 24:
+        return head, None
+    return head[:at] + head[end:], head[at + 17 : end]
 
 
 def split_length(head: bytes) -> tuple[bytes, int | None]:

@@ -37,6 +37,7 @@ class GatewayRequest(Request):
     @ivar path: as in the head.
     @ivar query: as in the head.
     @ivar length_bytes: the length of the body, C{None} if it comes in chunks.
+    @ivar authorization: the value of C{Authorization}, C{None} if there is none.
     @ivar common_lines: header lines that every answer to this request carries.
     @ivar on_gone: called once if the client leaves before the end.
     @ivar on_drained: called whenever a client that was slow has taken all.
@@ -48,6 +49,7 @@ class GatewayRequest(Request):
     channel: GatewayChannel = None  # type: ignore[assignment]
     head: RequestHead
     length_bytes: int | None
+    authorization: bytes | None
     common_lines: bytes
     query: bytes
     on_gone: Callable[[], None] | None
@@ -55,19 +57,30 @@ class GatewayRequest(Request):
     defaultContentType = None  # a body without a type stays so
     # Beside the dictionary that Twisted's own attributes fill: beyond 30 names it
     # would no longer share its keys, and every open stream holds a request.
-    __slots__ = ("common_lines", "head", "length_bytes", "on_drained", "on_gone", "query")
+    __slots__ = (
+        "authorization",
+        "common_lines",
+        "head",
+        "length_bytes",
+        "on_drained",
+        "on_gone",
+        "query",
+    )
 
     def __init__(self, channel: GatewayChannel) -> None:
         super().__init__(channel)
         self.common_lines = self.query = b""
         self.on_gone = self.on_drained = None
 
-    def begin(self, head: RequestHead, length_bytes: int | None) -> None:
+    def begin(
+        self, head: RequestHead, length_bytes: int | None, authorization: bytes | None
+    ) -> None:
         """
         Take over the head.
         """
         self.head = head
         self.length_bytes = length_bytes
+        self.authorization = authorization
         self.method = head.method
         self.uri = head.target
         self.clientproto = head.version
@@ -114,6 +127,8 @@ class GatewayRequest(Request):
             self.requestHeaders.addRawHeader(name, value)
         if self.length_bytes is not None and self.length_bytes:
             self.requestHeaders.setRawHeaders(b"Content-Length", [b"%d" % self.length_bytes])
+        if self.authorization is not None and b"authorization" not in self.head.first:
+            self.requestHeaders.setRawHeaders(b"Authorization", [self.authorization])
         self.args = parse_qs(self.query[1:], True) if self.query else {}
         self.parseCookies()
         body = self.read_body()
