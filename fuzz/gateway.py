@@ -229,7 +229,8 @@ class Gateway:
         assert len(graph.running) == 0, f"{len(graph.running)} requests are served"
         assert not self.reactor.attempts, "a connection to the engine is still being made"
         open_wires = sum(not wire.lost for wire in self.engines)
-        assert open_wires == graph.pool.idle, f"{open_wires} open, {graph.pool.idle} idle"
+        kept = graph.pool.idle + graph.pool.settling
+        assert open_wires == kept, f"{open_wires} open, {kept} kept"
 
     def end(self) -> None:
         """
@@ -242,7 +243,8 @@ class Gateway:
             self.settle()
             self.check_at_rest()
             assert not graph.site.channels, "a channel is left"
-            assert len(graph.deadlines) == graph.pool.idle, "a deadline is left"
+            kept = graph.pool.idle + graph.pool.settling
+            assert len(graph.deadlines) == kept, "a deadline is left"
             graph.pool.close()
             self.settle()
             assert all(wire.lost for wire in self.engines), "a connection to the engine is left"

@@ -103,6 +103,13 @@ class EnginePool:
         """
         return len(self._idle)
 
+    @property
+    def settling(self) -> int:
+        """
+        How many connections may be used again if they stay open.
+        """
+        return len(self._settling)
+
     def take(self) -> EngineConnection | None:
         """
         A connection that is open already, if there is one.

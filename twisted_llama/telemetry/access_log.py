@@ -31,8 +31,14 @@ def _to_the_second(epoch_seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
 
 
-@lru_cache(maxsize=1024)
 def _key_word(key_id: str) -> str:
+    if key_id.isascii() and key_id.isalnum():
+        return key_id
+    return _escaped_key_word(key_id)
+
+
+@lru_cache(maxsize=1024)
+def _escaped_key_word(key_id: str) -> str:
     return percent_escaped(key_id.encode("utf-8", "backslashreplace"))
 
 
