@@ -208,7 +208,9 @@ class Exchange:
             assert wire.paused, "a client takes nothing, and the engine is read"
         assert client.blocked_bytes <= HELD_BYTES, f"{client.blocked_bytes} bytes are held"
         if self._left:
-            assert wire.lost or self._world.graph.pool.idle, "nobody wants this answer any more"
+            pool = self._world.graph.pool
+            kept = pool.idle or pool.settling
+            assert wire.lost or kept, "nobody wants this answer any more"
 
     def close(self) -> None:
         """

@@ -4,7 +4,6 @@ The life of a gateway: how it starts and, the longer part, how it ends.
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Mapping
@@ -118,10 +117,6 @@ class GatewayService(Service):
         )
         self._starting_report = Deferred.fromCoroutine(self._report())
         self._starting_report.addErrback(self._report_failed)
-        # What there is now stays; to look through it again and again for what is no
-        # longer used would cost all requests some, and one at a time many milliseconds.
-        gc.collect()
-        gc.freeze()
         self.log.info("twisted_llama {version} has started", version=__version__)
 
     def _start_keys(self, checker: KeyfileChecker) -> None:
