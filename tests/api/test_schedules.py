@@ -183,7 +183,8 @@ class Schedules(RuleBasedStateMachine):
         Nobody holds what was not given out, and no answer is broken.
         """
         world = self.world
-        held = sum(1 for end in world.engine_ends if not end.closed) - world.pool.idle
+        held = sum(1 for end in world.engine_ends if not end.closed)
+        held -= world.pool.idle + world.pool.settling
         assert 0 <= world.gate.active <= len(world.running)
         assert held + len(world.attempts) <= len(world.running)
         assert world.gate.waiting <= 3
