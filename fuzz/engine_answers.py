@@ -99,7 +99,6 @@ def read_engine_answer(stream: bytes, method: bytes, end: str) -> Reading:
         for option in value.split(b",")
     }
     kept = b"close" not in options and (not old or b"keep-alive" in options)
-    kind = fields.get(b"content-type", [b""])[0].lower()
     head = Reading("partial", status, fields)
     if method == b"HEAD" or status in (204, 304):
         whole = evolve(head, state="whole", excess=stream[at:])
@@ -112,11 +111,7 @@ def read_engine_answer(stream: bytes, method: bytes, end: str) -> Reading:
         return evolve(head, state="whole" if closed else "partial", payload=stream[at:])
     return evolve(
         whole,
-        reusable=whole.state == "whole"
-        and kept
-        and end == "open"
-        and not whole.excess
-        and not kind.startswith(b"text/event-stream"),
+        reusable=whole.state == "whole" and kept and end == "open" and not whole.excess,
     )
 
 

@@ -134,7 +134,7 @@ def test_after_a_stream_a_connection_has_to_settle() -> None:
     wire.protocol.dataReceived(STREAM)
     assert answered.whole
     assert engine.pool.take() is None
-    engine.pass_time(0.5)
+    engine.pass_time(1.25)
     assert engine.pool.take() is connection
     engine.pool.give_back(connection)
     engine.pass_time(4)
@@ -147,7 +147,21 @@ def test_closed_by_the_engine_while_it_settles() -> None:
     _, wire, _ = engine.asked()
     wire.protocol.dataReceived(STREAM)
     wire.lose()
-    engine.pass_time(0.5)
+    engine.pass_time(1.25)
+    assert engine.pool.take() is None
+
+
+def test_an_engine_that_closes_after_streams_is_known_from_then_on() -> None:
+    """Nothing of it is used again, however late it closes."""
+    engine = Engine()
+    wires = [engine.asked()[1] for _ in range(3)]
+    for wire in wires[:2]:
+        wire.protocol.dataReceived(STREAM)
+    wires[0].lose()
+    assert wires[1].ended == "abort"
+    wires[2].protocol.dataReceived(STREAM)
+    assert wires[2].ended == "abort"
+    engine.pass_time(1.25)
     assert engine.pool.take() is None
 
 
@@ -157,7 +171,7 @@ def test_a_word_while_it_settles() -> None:
     wire.protocol.dataReceived(STREAM)
     wire.protocol.dataReceived(OK)
     assert wire.ended == "abort"
-    engine.pass_time(0.5)
+    engine.pass_time(1.25)
     assert engine.pool.take() is None
 
 

@@ -95,6 +95,7 @@ class EnginePool:
         self.silence_seconds = silence_seconds
         self._idle: deque[EngineConnection] = deque()
         self._settling: set[EngineConnection] = set()
+        self._closes_after_streams = False
 
     @property
     def idle(self) -> int:
@@ -139,7 +140,20 @@ class EnginePool:
         """
         Keep a connection that the engine may be about to close.
         """
-        self._settling.add(connection)
+        if self._closes_after_streams:
+            connection.abort()
+        else:
+            self._settling.add(connection)
+
+    def closed_by_engine(self, connection: EngineConnection) -> None:
+        """
+        The engine has closed a connection.
+        """
+        if connection in self._settling:
+            self._closes_after_streams = True
+            for other in tuple(self._settling):
+                other.abort()
+        self.forget(connection)
 
     def settled(self, connection: EngineConnection) -> bool:
         """

@@ -35,8 +35,9 @@ MAX_HEAD_BYTES = 65536
 IDLE_SECONDS = 3.5
 #: llama-server closes a connection after each event stream, whatever its head said.
 #: So a connection that has carried one must have stayed open for this long before
-#: it is trusted with another request.
-SETTLING_SECONDS = 0.25
+#: it is trusted with another request; and an engine that was seen closing one is
+#: never trusted like that again, since one that is busy may close late.
+SETTLING_SECONDS = 1.0
 
 
 class Answer(TypingProtocol):
@@ -251,7 +252,7 @@ class EngineConnection(Protocol):
         The connection has ended.
         """
         self._closed = True
-        self._pool.forget(self)
+        self._pool.closed_by_engine(self)
         framing, answer = self.framing, self._answer
         if answer is None:
             return
