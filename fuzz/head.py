@@ -222,9 +222,7 @@ def check_sent_on(head: RequestHead, options: set[bytes]) -> None:
     The lines for the engine are fields, and none of them belongs to the client's
     connection.
     """
-    lines: Any = engine_request_lines(head)
-    if isinstance(lines, list):
-        lines = b"".join(lines)
+    lines = engine_request_lines(head)
     parsed = read(b"GET / HTTP/1.1\r\nHost: e\r\n%b\r\n" % lines)
     assert not isinstance(parsed, GatewayError), parsed
     sent, length_bytes = parsed
