@@ -15,6 +15,8 @@ from questions import chat, request
 
 _AT = re.compile(rb'"at":(\d+)')
 INTERVAL_US = 20_000
+#: A stream without a token for so long stands still.
+_LATE_SECONDS = 5.0
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -67,6 +69,14 @@ class StreamWatch:
                     self._delays.append(now - int(made_at) / 1e6)
         finally:
             writer.close()
+
+    async def hear(self, tokens: int) -> None:
+        """
+        Wait until so many more have come, as long as they may be late at most.
+        """
+        wanted, end = len(self._read_at) + tokens, time.monotonic() + _LATE_SECONDS
+        while len(self._read_at) < wanted and time.monotonic() < end:
+            await asyncio.sleep(INTERVAL_US / 1e6)
 
     def row(self, begun: float, end: float) -> str:
         """
