@@ -18,6 +18,7 @@ from twisted_llama.errors import GatewayError, MethodNotAllowed
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.site import ClientLimits, ErrorAnswer, GatewaySite
+from twisted_llama.http.turn import Turn
 
 
 class HealthRequest(GatewayRequest):
@@ -85,8 +86,12 @@ class Unwatched:
         return ErrorAnswer(status, RESPONSES[status], headers, b"", status == 400)
 
 
-def make_health_site(deadlines: Deadlines, wall_clock: Callable[[], float]) -> GatewaySite:
+def make_health_site(
+    deadlines: Deadlines, turn: Turn, wall_clock: Callable[[], float]
+) -> GatewaySite:
     """
     The factory for the health port.
     """
-    return GatewaySite(Alive(), Unwatched(), ClientLimits(), deadlines, wall_clock, HealthRequest)
+    return GatewaySite(
+        Alive(), Unwatched(), ClientLimits(), deadlines, turn, wall_clock, HealthRequest
+    )

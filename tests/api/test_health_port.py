@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from tests.api.ends import Client
 from twisted_llama.health import make_health_site
 from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.turn import Turn
 
 
 class HealthWorld:
@@ -21,7 +22,7 @@ class HealthWorld:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.site = make_health_site(Deadlines(self.clock), lambda: 0.0)
+        self.site = make_health_site(Deadlines(self.clock), Turn(self.clock), lambda: 0.0)
         self.closings: list[Any] = []
 
     def settle(self) -> None:

@@ -46,6 +46,7 @@ from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.headers import Networks
 from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
+from twisted_llama.http.turn import Turn
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.telemetry.exchange import Exchange
 from twisted_llama.telemetry.metrics import Metrics
@@ -182,7 +183,7 @@ class World:
         """
         self.options = chosen = Options(**options)
         self.clock = Clock()
-        self.exchanges: list[Exchange] = []
+        self._exchanges: list[Exchange] = []
         self.accepts = True
         self.attempts: list[Connector] = []
         self.engine_ends: list[EngineEnd] = []
@@ -195,7 +196,8 @@ class World:
         self.keys.add(OTHER_KEY, "other")
         self.guesses = Guesses(self.clock.seconds)
         self.deadlines = Deadlines(self.clock)
-        self.pool = EnginePool(self._connect, self.deadlines, chosen.request_timeout)
+        turn = Turn(self.clock)
+        self.pool = EnginePool(self._connect, self.deadlines, turn, chosen.request_timeout)
         self.gate = Gate(
             self.clock,
             chosen.max_concurrent_requests,
@@ -211,16 +213,18 @@ class World:
             Cors(chosen.cors_origins),
             chosen.trusted_proxies,
             chosen.max_connections_per_ip,
-            (self.exchanges.append, self.metrics.observe),
+            (self._exchanges.append, self.metrics.observe),
             self.clock.seconds,
             self.wall_clock,
             RequestIds(b"test"),
+            turn,
         )
         self.site = GatewaySite(
             self._root(),
             self.watcher,
             chosen.client_limits,
             self.deadlines,
+            turn,
             self.wall_clock,
             ApiRequest,
         )
@@ -267,6 +271,14 @@ class World:
         """
         return EPOCH + self.clock.seconds()
 
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """
+        What was observed of requests by the end of this turn.
+        """
+        self.clock.advance(0)
+        return self._exchanges
+
     def settle(self) -> None:
         """
         Tell both ends of every connection that was closed, until no more are.
@@ -289,8 +301,9 @@ class World:
 
     def client(self, host: str = "192.0.2.7") -> Client:
         """
-        Somebody connects.
+        Somebody connects, in a turn of its own.
         """
+        self.clock.advance(0)
         client = Client(self, host)
         self.clients.append(client)
         return client

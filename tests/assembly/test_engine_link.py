@@ -14,6 +14,7 @@ from twisted_llama.engine.status import EngineState, EngineStatus
 from twisted_llama.errors import EngineUnavailable, ModelLoading
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.pool import EnginePool
+from twisted_llama.http.turn import Turn
 
 
 class Linked:
@@ -26,7 +27,7 @@ class Linked:
         self.engine = ScriptedEngine(status)
         self.gate = Gate(clock, 1, 0, 10)
         self.closed = 0
-        self.pool = EnginePool(lambda factory: None, Deadlines(clock), 10)
+        self.pool = EnginePool(lambda factory: None, Deadlines(clock), Turn(clock), 10)
         self.pool.close = self._close  # type: ignore[method-assign]  # to count
         self.link = EngineLink(self.engine, self.gate, self.pool, follow_slots)
 

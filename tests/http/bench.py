@@ -22,6 +22,7 @@ from twisted_llama.http.channel import GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.site import ClientLimits, ErrorAnswer, GatewaySite
+from twisted_llama.http.turn import Turn
 
 #: Statuses by the codes of errors, as far as the tests come across them.
 STATUS = {
@@ -232,7 +233,12 @@ class Bench:
             for name, child in (("page", Page()), ("echo", Echo()), ("later", self.later)):
                 resource.putChild(name.encode(), child)
         self.site = GatewaySite(
-            resource, self.watcher, ClientLimits(**limits), self.deadlines, lambda: 0.0
+            resource,
+            self.watcher,
+            ClientLimits(**limits),
+            self.deadlines,
+            Turn(self.clock),
+            lambda: 0.0,
         )
         self.wires: list[Wire] = []
 

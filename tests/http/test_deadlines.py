@@ -5,6 +5,7 @@ Many deadlines, one timer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.internet.task import Clock
 
@@ -16,6 +17,8 @@ class Looked:
     """
     Notes when it was looked at.
     """
+
+    deadline = -inf
 
     def __init__(self, act: Callable[[], object] = lambda: None) -> None:
         self.at: list[float] = []
@@ -37,6 +40,19 @@ def test_all_are_looked_at_by_one_call() -> None:
     clock.advance(0.25)
     clock.advance(0.25)
     assert [one.at for one in looked] == [[0.25, 0.5]] * 3
+
+
+def test_who_cannot_be_late_yet_is_not_looked_at() -> None:
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    looked = [Looked() for _ in range(3)]
+    for one, deadline in zip(looked, (0.4, 0.5, inf), strict=True):
+        one.deadline = deadline
+        deadlines.add(one)
+    clock.advance(0.25)
+    assert [one.at for one in looked] == [[], [], []]
+    clock.advance(0.25)
+    assert [one.at for one in looked] == [[0.5], [0.5], []]
 
 
 def test_nothing_is_done_while_there_is_none() -> None:

@@ -23,9 +23,9 @@ from twisted_llama.http.outlet import (
     SOON_BYTES,
     SocketOutlet,
     TransportOutlet,
-    Turn,
     make_outlet,
 )
+from twisted_llama.http.turn import Turn
 
 BIG = bytes(range(256)) * 65536
 
@@ -71,7 +71,7 @@ class Ends:
         await TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port).connect(reading)
         await accepted
         self.transport = ours.transport
-        self.outlet = make_outlet(self.transport, Turn(reactor), self.on_drained)
+        self.outlet = make_outlet(self.transport, Turn(reactor), lambda: None, self.on_drained)
 
     def on_drained(self) -> None:
         self.drained += 1
@@ -169,7 +169,7 @@ class Sent:
 
 
 def outlet_on(handle: Any, turn: Turn) -> SocketOutlet:
-    return SocketOutlet(StringTransport(), handle, turn, lambda: None)
+    return SocketOutlet(StringTransport(), handle, turn, lambda: None, lambda: None)
 
 
 def test_one_turn_is_one_send() -> None:
@@ -216,7 +216,7 @@ def test_a_peer_that_is_found_full_at_the_end_of_the_turn() -> None:
 
 def test_what_was_written_in_this_turn_is_sent_before_the_end() -> None:
     clock, transport, sent = Clock(), StringTransport(), Sent()
-    outlet = SocketOutlet(transport, cast(Any, sent), Turn(clock), lambda: None)
+    outlet = SocketOutlet(transport, cast(Any, sent), Turn(clock), lambda: None, lambda: None)
     outlet.write(b"last words")
     outlet.close()
     assert not sent.shut
@@ -241,11 +241,45 @@ def test_one_that_fails_does_not_keep_the_others() -> None:
     assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
 
 
+def test_what_nobody_waits_for_comes_last() -> None:
+    """Whatever was asked for first; and one that fails does not keep the others."""
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    clock, sent = Clock(), Sent()
+    turn = Turn(clock)
+    seen: list[list[bytes]] = []
+    turn.afterwards(fail)
+    turn.afterwards(lambda: seen.append(list(sent.pieces)))
+    outlet_on(sent, turn).write(b"x")
+    with capturedLogs() as logged:
+        clock.advance(0)
+    assert seen == [[b"x"]]
+    assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
+    assert not clock.getDelayedCalls()
+
+
+def test_what_comes_up_at_the_end_of_a_turn_is_done_too() -> None:
+    clock, sent = Clock(), Sent()
+    turn = Turn(clock)
+    outlet = outlet_on(sent, turn)
+
+    def again() -> None:
+        outlet.write(b"x")
+        turn.afterwards(lambda: None)
+
+    turn.afterwards(again)
+    clock.advance(0)
+    assert sent.pieces == [b"x"]
+    assert not clock.getDelayedCalls()
+
+
 def test_transports_that_are_no_sockets() -> None:
     """They say themselves when they are full."""
     transport = StringTransport()
     drained: list[None] = []
-    outlet = make_outlet(transport, Turn(Clock()), lambda: drained.append(None))
+    outlet = make_outlet(transport, Turn(Clock()), lambda: None, lambda: drained.append(None))
     assert isinstance(outlet, TransportOutlet)
     assert outlet.write(b"one") is True
     transport.producer.pauseProducing()
@@ -266,4 +300,6 @@ def test_a_tls_transport_is_no_socket() -> None:
         def getHandle(self) -> socket.socket:
             raise AssertionError("it must not be asked")
 
-    assert isinstance(make_outlet(Wrapped(), Turn(Clock()), lambda: None), TransportOutlet)
+    assert isinstance(
+        make_outlet(Wrapped(), Turn(Clock()), lambda: None, lambda: None), TransportOutlet
+    )

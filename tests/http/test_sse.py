@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.http.splits import split
-from twisted_llama.http.sse import TAIL_BYTES, Usage, UsageTap
+from twisted_llama.http.sse import TAIL_BYTES, Usage, UsageTap, _count
 
 STREAM_END = (
     b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m.gguf",'
@@ -46,6 +46,29 @@ def test_usage_wins_over_timings(data: st.DataObject) -> None:
         }
     ).encode()
     assert fed(data.draw(split(body))).read() == Usage(6, 5, 1.0, "a")
+
+
+@given(
+    st.binary(max_size=30),
+    st.lists(
+        st.sampled_from(
+            [
+                *(b'"usage":', b'"completion_tokens":', b'"prompt_tokens":', b'"total_tokens":'),
+                *(b"{", b"}", b",", b" ", b"-", b"12", b"3.5", b"1234567890123456"),
+            ]
+        ),
+        max_size=12,
+    ),
+)
+def test_the_usual_spelling_is_read_like_any_other(before: bytes, parts: list[bytes]) -> None:
+    tail = before + b"".join(parts)
+    usage = fed([tail]).read()
+    at = tail.rfind(b'"usage":')
+    expected = (
+        _count(tail, b'"prompt_tokens":', at) if at >= 0 else None,
+        _count(tail, b'"completion_tokens":', at) if at >= 0 else None,
+    )
+    assert (usage.prompt_tokens, usage.generated_tokens) == expected
 
 
 @given(st.text())

@@ -22,6 +22,7 @@ from twisted_llama.http.framing import BodyFraming
 from twisted_llama.http.pool import MAX_IDLE, EnginePool
 from twisted_llama.http.relay import Relay
 from twisted_llama.http.response_head import ResponseHead
+from twisted_llama.http.turn import Turn
 from twisted_llama.http.upstream import EngineConnection
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -72,7 +73,7 @@ class Engine:
         self.factories: list[ClientFactory] = []
         self.stopped = 0
         deadlines = Deadlines(self.clock)
-        self.pool = EnginePool(self._connect, deadlines, silence_seconds)
+        self.pool = EnginePool(self._connect, deadlines, Turn(self.clock), silence_seconds)
 
     def _connect(self, factory: ClientFactory) -> None:
         self.factories.append(factory)

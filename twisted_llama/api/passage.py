@@ -308,8 +308,4 @@ class Passage:
             exchange.first_byte_seconds = relay.first_byte_at - exchange.started
         if relay.first_body_at is not None and request.method == b"POST":
             exchange.first_token_seconds = relay.first_body_at - exchange.started
-            usage = relay.tap.read()
-            exchange.model = usage.model
-            exchange.prompt_tokens = usage.prompt_tokens
-            exchange.generated_tokens = usage.generated_tokens
-            exchange.generation_seconds = usage.generation_seconds
+            exchange.tap = relay.tap

@@ -21,6 +21,7 @@ from twisted_llama.api.routes import PUBLIC
 from twisted_llama.errors import GatewayError, TooManyConnections
 from twisted_llama.http.headers import Networks, forwarded_for, forwarded_proto
 from twisted_llama.http.site import ErrorAnswer
+from twisted_llama.http.turn import Turn
 from twisted_llama.telemetry.endpoints import endpoint_label
 from twisted_llama.telemetry.exchange import Exchange, ExchangeObserver
 
@@ -62,11 +63,13 @@ class RequestWatcher:
         now: Callable[[], float],
         wall_clock: Callable[[], float],
         ids: RequestIds,
+        turn: Turn,
     ) -> None:
         """
         @param max_per_client: how many requests one client may have under way
             through trusted proxies, whose connections are not counted.
-        @param observers: are told of each request once, when it is over.
+        @param observers: are told of each request once, when it is over and
+            its answer is on its way.
         @param now: the clock for durations, in seconds.
         @param wall_clock: seconds since the epoch.
         """
@@ -78,6 +81,8 @@ class RequestWatcher:
         self._now = now
         self._wall_clock = wall_clock
         self._ids = ids
+        self._turn = turn
+        self._finished: list[Exchange] = []
 
     def begun(self, request: ApiRequest) -> None:
         """
@@ -133,8 +138,23 @@ class RequestWatcher:
         elif exchange.outcome != "cut":
             exchange.outcome = "client_gone"
             exchange.status = CLIENT_GONE
-        for observe in self._observers:
-            observe(exchange)
+        self._tell_later(exchange)
+
+    def _tell_later(self, exchange: Exchange) -> None:
+        if not self._finished:
+            self._turn.afterwards(self._tell)
+        self._finished.append(exchange)
+
+    def _tell(self) -> None:
+        finished, self._finished = self._finished, []
+        for exchange in finished:
+            try:
+                exchange.read_usage()
+                for observe in self._observers:
+                    observe(exchange)
+            except Exception:
+                # A defect in counting one must not cost the others.
+                self.log.failure("While noting the end of a request")
 
     def refused(self, error: GatewayError, peer: IAddress) -> None:
         """

@@ -18,6 +18,7 @@ from twisted_llama.assembly.monotonic import MonotonicTime
 from twisted_llama.assembly.signals import install_signals
 from twisted_llama.health import make_health_site
 from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.turn import Turn
 from twisted_llama.settings import LoadedSettings, effective
 from twisted_llama.telemetry.clean_text import MASK, redacted
 
@@ -53,8 +54,9 @@ class DebugShell(Service):
         if settings.health_endpoint is not None:
             description = settings.health_endpoint
             setting = f"HEALTH_ENDPOINT={description}"
-        self._deadlines = Deadlines(MonotonicTime(reactor))
-        site = make_health_site(self._deadlines, time.time)
+        clock = MonotonicTime(reactor)
+        self._deadlines = Deadlines(clock)
+        site = make_health_site(self._deadlines, Turn(clock), time.time)
         self._listener = Listener(reactor, description, site, setting)
 
     def privilegedStartService(self) -> None:

@@ -44,6 +44,7 @@ from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
 from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
+from twisted_llama.http.turn import Turn
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.limits.redis import RedisLimits
 from twisted_llama.models.registry import Registry
@@ -144,6 +145,7 @@ def build_graph(
     """
     clock = MonotonicTime(reactor)
     deadlines = Deadlines(clock)
+    turn = Turn(clock)
     # -- logs
     log_directory = LogDirectory(
         settings.log_dir, settings.log_max_bytes, settings.log_keep, settings.instance_id
@@ -172,7 +174,9 @@ def build_graph(
         host, port = engine.address
         reactor.connectTCP(host, port, factory, timeout=settings.backend_connect_timeout)
 
-    pool = EnginePool(connect_to, deadlines, settings.request_timeout, settings.relay_buffer_bytes)
+    pool = EnginePool(
+        connect_to, deadlines, turn, settings.request_timeout, settings.relay_buffer_bytes
+    )
     gate = Gate(
         clock,
         settings.max_concurrent_requests or 1,
@@ -245,9 +249,12 @@ def build_graph(
         clock.seconds,
         time.time,
         RequestIds(),
+        turn,
     )
-    site = GatewaySite(root, watcher, _client_limits(settings), deadlines, time.time, ApiRequest)
-    health_site = make_health_site(deadlines, time.time)
+    site = GatewaySite(
+        root, watcher, _client_limits(settings), deadlines, turn, time.time, ApiRequest
+    )
+    health_site = make_health_site(deadlines, turn, time.time)
     return Graph(
         settings=settings,
         clock=clock,

@@ -138,9 +138,15 @@ class KeyTable:
         @return: its C{key_id}, C{requests_per_minute}, C{expires} and C{line}.
         """
         record = self._records.get(digest[:16], _NOBODY)
-        if compare_digest(record[:16], digest[16:]) and record is not _NOBODY:
-            return _unpack(record)
-        return None
+        half, rate, expires, line = _UNPACK(record)
+        if not compare_digest(half, digest[16:]) or record is _NOBODY:
+            return None
+        return (
+            record[_RECORD_SIZE:].decode("ascii"),
+            rate or None,
+            (None if expires == inf else expires),
+            line,
+        )
 
     def find(self, digest: bytes) -> KeyEntry | None:
         """

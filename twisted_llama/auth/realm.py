@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import field, frozen
+from attrs import define, field
 from twisted.cred.portal import IRealm
 from zope.interface import Attribute, Interface, implementer
 
@@ -21,8 +21,9 @@ class IPrincipal(Interface):
     expires: float | None = Attribute("Seconds since the epoch, or None for never.")
 
 
+# Not frozen, for one is made for every key that comes for the first time.
 @implementer(IPrincipal)
-@frozen
+@define(unsafe_hash=True)
 class Principal:
     """
     The holder of a valid key.

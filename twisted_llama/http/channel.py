@@ -32,6 +32,7 @@ from twisted_llama.http.head_reader import HeadReader
 from twisted_llama.http.outlet import Outlet, make_outlet
 from twisted_llama.http.production import Production
 from twisted_llama.http.request import GatewayRequest
+from twisted_llama.http.stall import Stall
 
 if TYPE_CHECKING:
     from twisted_llama.http.site import GatewaySite
@@ -56,6 +57,7 @@ class GatewayChannel(Protocol):
     See the module.
 
     @ivar outlet: the way out to the client.
+    @ivar deadline: when what is waited for is late.
     """
 
     log = Logger()
@@ -76,7 +78,7 @@ class GatewayChannel(Protocol):
         self._input = b""
         self._request: GatewayRequest | None = None
         self._advancing = False
-        self._deadline = inf
+        self.deadline = inf
         # How much is still to come of the body of the request under way, as far as
         # is known before it is read (None: in chunks); its reading; who wants it.
         self._length_bytes: int | None = 0
@@ -91,8 +93,7 @@ class GatewayChannel(Protocol):
         self._reading_paused = False
         # A producer of ordinary resources, and a client that does not read.
         self._production: Production | None = None
-        self._stalled_at = -1
-        self._stall_deadline = inf
+        self._stall: Stall | None = None
 
     # -- the connection ------------------------------------------------------
 
@@ -103,9 +104,9 @@ class GatewayChannel(Protocol):
         assert self.transport is not None
         if isinstance(self.transport, Connection):
             self.transport.bufferSize = READ_BYTES
-        self.outlet = make_outlet(self.transport, self.site.turn, self._drained)
+        self.outlet = make_outlet(self.transport, self.site.turn, self._blocked, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
-        self._deadline = self._now() + self._limits.header_timeout_seconds
+        self.deadline = self._now() + self._limits.header_timeout_seconds
         self.site.deadlines.add(self)
         self.site.channels.add(self)
 
@@ -116,6 +117,7 @@ class GatewayChannel(Protocol):
         self._closing = True
         self._input = b""
         self.site.deadlines.discard(self)
+        self._forget_stall()
         self.site.forget(self)
         self._wanted = self._body = None
         production, self._production = self._production, None
@@ -154,24 +156,13 @@ class GatewayChannel(Protocol):
         """
         See L{twisted_llama.http.deadlines.Timed}.
         """
-        if self.outlet.blocked:
-            if self._stalled_at != self.outlet.progress:
-                self._stalled_at = self.outlet.progress
-                self._stall_deadline = now + self._limits.write_timeout_seconds
-            elif now > self._stall_deadline:
-                self.abortConnection()
-                return
-        else:
-            self._stalled_at = -1
-        if now < self._deadline:
-            return
-        self._deadline = inf
+        self.deadline = inf
         if self._closing:
             self._linger_no_more(now)
         elif self._request is None and self._length_bytes == 0:
             if self.outlet.blocked:
                 # It is still taking the last answer, and may have sent more.
-                self._deadline = now + self._limits.keepalive_timeout_seconds
+                self.deadline = now + self._limits.keepalive_timeout_seconds
             elif self._reader.begun:
                 self._refuse(RequestTimeout("headers", self._limits.header_timeout_seconds))
             else:
@@ -240,14 +231,14 @@ class GatewayChannel(Protocol):
             raw = self._reader.feed(data)
             if raw is None:
                 if self._reader.begun and not waiting:
-                    self._deadline = self._now() + self._limits.header_timeout_seconds
+                    self.deadline = self._now() + self._limits.header_timeout_seconds
                 return
             head, self._length_bytes, authorization = read_request_head(raw)
         except GatewayError as error:
             self._refuse(error)
             return
         self._input, self._reader.excess = self._reader.excess, b""
-        self._deadline = inf
+        self.deadline = inf
         request = self._request = self.site.requestFactory(self)
         request.begin(head, self._length_bytes, authorization)
         self.site.begun(request)
@@ -290,7 +281,7 @@ class GatewayChannel(Protocol):
 
     def _read_body(self, data: bytes, kept: bool) -> None:
         body = self._body = RequestBody(self._length_bytes, self._limits, self._now(), kept)
-        self._deadline = body.deadline
+        self.deadline = body.deadline
         if data:
             self._feed_body(body, data)
         if self._body is body:
@@ -303,12 +294,12 @@ class GatewayChannel(Protocol):
             self._body_failed(error)
             return
         if not body.finished:
-            self._deadline = body.deadline
+            self.deadline = body.deadline
             return
         self._input = body.excess
         self._body = None
         self._length_bytes = 0
-        self._deadline = inf
+        self.deadline = inf
         wanted, self._wanted = self._wanted, None
         if self._request is None:
             # That was the rest of a body nobody wanted; its request is answered.
@@ -324,7 +315,7 @@ class GatewayChannel(Protocol):
         self._body = None
         self._length_bytes = 0
         self._input = b""
-        self._deadline = inf
+        self.deadline = inf
         wanted, self._wanted = self._wanted, None
         if self._request is None:
             self._end()
@@ -433,9 +424,19 @@ class GatewayChannel(Protocol):
         if production is not None:
             production.end()
 
+    def _blocked(self) -> None:
+        self._stall = Stall(self.outlet, self._limits.write_timeout_seconds, self.abortConnection)
+        self.site.deadlines.add(self._stall)
+
+    def _forget_stall(self) -> None:
+        stall, self._stall = self._stall, None
+        if stall is not None:
+            self.site.deadlines.discard(stall)
+
     def _drained(self) -> None:
+        self._forget_stall()
         if self._closing:
-            self._deadline = self._now() + LINGER_SECONDS
+            self.deadline = self._now() + LINGER_SECONDS
         elif self._production is not None:
             self._production.drained()
         elif self._request is None:
@@ -483,7 +484,7 @@ class GatewayChannel(Protocol):
             self._body.kept = False
 
     def _await_request(self) -> None:
-        self._deadline = self._now() + self._limits.keepalive_timeout_seconds
+        self.deadline = self._now() + self._limits.keepalive_timeout_seconds
         if self.site.draining:
             # The head of the last answer did not say that this is the end.
             self.site.close_idle_soon()
@@ -542,7 +543,7 @@ class GatewayChannel(Protocol):
             self.outlet.half_close()
         else:
             self.outlet.close()
-        self._deadline = inf if self.outlet.blocked else self._now() + LINGER_SECONDS
+        self.deadline = inf if self.outlet.blocked else self._now() + LINGER_SECONDS
 
     def _linger_no_more(self, now: float) -> None:
         """
@@ -553,5 +554,5 @@ class GatewayChannel(Protocol):
             self.abortConnection()
         else:
             self._lingered = True
-            self._deadline = now + self._limits.write_timeout_seconds
+            self.deadline = now + self._limits.write_timeout_seconds
             self.transport.loseConnection()

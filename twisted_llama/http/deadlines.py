@@ -18,7 +18,12 @@ from twisted.logger import Logger
 class Timed(Protocol):
     """
     Something that may be late.
+
+    @ivar deadline: before this there is no need to look, seconds; C{-inf} to be
+        looked at each time, C{inf} for never.
     """
+
+    deadline: float
 
     def check_deadline(self, now: float) -> None:
         """
@@ -91,9 +96,11 @@ class Deadlines:
             return
         waiting = self._to_look_at or list(self._timed)
         self._to_look_at = waiting[self.portion :]
-        for timed in waiting[: self.portion]:
-            if timed not in self._timed:
-                # One that was looked at before has ended it.
+        # First those, without a call for each: of thousands hardly one is late.
+        late = [timed for timed in waiting[: self.portion] if timed.deadline <= now]
+        for timed in late:
+            if timed not in self._timed or timed.deadline > now:
+                # One that was looked at before has ended it, or put it off.
                 continue
             try:
                 timed.check_deadline(now)

@@ -8,9 +8,8 @@ socket first, as the reactor itself would do an instant later, and hands only
 what is left to the transport.  That needs a transport that is a plain socket;
 TLS, wrapped and in-memory transports take the ordinary way, L{TransportOutlet}.
 
-All that is written in one turn of the reactor is sent at its end (see
-L{Turn}): to send wakes up who reads, and that costs as much as all the rest of
-sending, unless it is awake already for what was sent just before.
+All that is written in one turn of the reactor is sent at its end, see
+L{twisted_llama.http.turn.Turn}.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from typing import Protocol
 from twisted.internet.interfaces import (
     IPullProducer,
     IPushProducer,
-    IReactorTime,
     ISSLTransport,
     ITransport,
 )
 from twisted.internet.tcp import Connection
-from twisted.logger import Logger
 from zope.interface import implementer
+
+from twisted_llama.http.turn import Turn
 
 #: More than this is not kept for the end of the turn.
 SOON_BYTES = 16384
@@ -73,40 +72,16 @@ class Outlet(Protocol):
         """
 
 
-class Turn:
-    """
-    One turn of the reactor after the other: what is to be sent at its end.
-    """
-
-    _log = Logger()
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._outlets: list[SocketOutlet] = []
-
-    def add(self, outlet: SocketOutlet) -> None:
-        """
-        Have an outlet flushed when the reactor has heard everybody who had
-        something to say in this turn.
-        """
-        if not self._outlets:
-            self._clock.callLater(0, self._end)
-        self._outlets.append(outlet)
-
-    def _end(self) -> None:
-        outlets, self._outlets = self._outlets, []
-        for outlet in outlets:
-            try:
-                outlet.flush()
-            except Exception:
-                # One that fails must not keep the others from being sent.
-                self._log.failure("While sending at the end of a turn")
-
-
-def make_outlet(transport: ITransport, turn: Turn, on_drained: Callable[[], None]) -> Outlet:
+def make_outlet(
+    transport: ITransport,
+    turn: Turn,
+    on_blocked: Callable[[], None],
+    on_drained: Callable[[], None],
+) -> Outlet:
     """
     The quickest way out that C{transport} allows.
 
+    @param on_blocked: called whenever the peer no longer takes everything.
     @param on_drained: called whenever a blocked peer has taken everything.
     """
     # Only Twisted's own TCP and UNIX connections without TLS send the bytes
@@ -114,8 +89,8 @@ def make_outlet(transport: ITransport, turn: Turn, on_drained: Callable[[], None
     if isinstance(transport, Connection) and not transport.TLS:
         handle = transport.getHandle()
         if isinstance(handle, socket.socket):
-            return SocketOutlet(transport, handle, turn, on_drained)
-    return TransportOutlet(transport, on_drained)
+            return SocketOutlet(transport, handle, turn, on_blocked, on_drained)
+    return TransportOutlet(transport, on_blocked, on_drained)
 
 
 @implementer(IPullProducer)
@@ -126,6 +101,7 @@ class SocketOutlet:
 
     __slots__ = (
         "_ending",
+        "_on_blocked",
         "_on_drained",
         "_pending",
         "_send",
@@ -142,12 +118,14 @@ class SocketOutlet:
         transport: ITransport,
         handle: socket.socket,
         turn: Turn,
+        on_blocked: Callable[[], None],
         on_drained: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._send = handle.send
         self._shutdown = handle.shutdown
         self._turn = turn
+        self._on_blocked = on_blocked
         self._on_drained = on_drained
         self._soon = b""
         self._pending: deque[bytes] | None = None
@@ -193,6 +171,7 @@ class SocketOutlet:
         self.blocked = True
         self._pending = deque()
         self._keep(data[sent:])
+        self._on_blocked()
         # A pull producer is asked for more whenever the transport has sent
         # all it was given, and once right now.
         self._transport.registerProducer(self, False)  # type: ignore[attr-defined]  # IConsumer
@@ -253,10 +232,16 @@ class TransportOutlet:
     An L{Outlet} that leaves everything to the transport.
     """
 
-    __slots__ = ("_end", "_on_drained", "_transport", "blocked", "progress")
+    __slots__ = ("_end", "_on_blocked", "_on_drained", "_transport", "blocked", "progress")
 
-    def __init__(self, transport: ITransport, on_drained: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: ITransport,
+        on_blocked: Callable[[], None],
+        on_drained: Callable[[], None],
+    ) -> None:
         self._transport = transport
+        self._on_blocked = on_blocked
         self._on_drained = on_drained
         self._end: Callable[[], None] | None = None
         self.blocked = False
@@ -274,7 +259,9 @@ class TransportOutlet:
         """
         The transport's buffer is full.
         """
-        self.blocked = True
+        if not self.blocked:
+            self.blocked = True
+            self._on_blocked()
 
     def resumeProducing(self) -> None:
         """

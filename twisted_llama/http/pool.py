@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_llama.http.deadlines import Deadlines
-from twisted_llama.http.outlet import Turn
+from twisted_llama.http.turn import Turn
 from twisted_llama.http.upstream import EngineConnection
 
 #: How many connections are kept while nothing is asked.
@@ -74,6 +74,7 @@ class EnginePool:
         self,
         connect_to: Callable[[ClientFactory], object],
         deadlines: Deadlines,
+        turn: Turn,
         silence_seconds: float,
         held_bytes: int = 262144,
     ) -> None:
@@ -90,7 +91,7 @@ class EnginePool:
         self.read_bytes = min(65536, held_bytes // 4)
         self._connect_to = connect_to
         self.deadlines = deadlines
-        self.turn = Turn(deadlines.clock)
+        self.turn = turn
         self.now = deadlines.clock.seconds
         self.silence_seconds = silence_seconds
         self._idle: deque[EngineConnection] = deque()

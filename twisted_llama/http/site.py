@@ -21,8 +21,8 @@ from twisted_llama.http.channel import LEAVE_SECONDS, GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
 from twisted_llama.http.headers import Networks, trusts
-from twisted_llama.http.outlet import Turn
 from twisted_llama.http.request import GatewayRequest
+from twisted_llama.http.turn import Turn
 
 
 @frozen
@@ -125,6 +125,7 @@ class GatewaySite(Site):
         watcher: Watcher[Any],
         limits: ClientLimits,
         deadlines: Deadlines,
+        turn: Turn,
         wall_clock: Callable[[], float],
         request_factory: Callable[[GatewayChannel], GatewayRequest] = GatewayRequest,
     ) -> None:
@@ -134,7 +135,7 @@ class GatewaySite(Site):
         super().__init__(resource, request_factory, reactor=deadlines.clock)
         self.limits = limits
         self.deadlines = deadlines
-        self.turn = Turn(deadlines.clock)
+        self.turn = turn
         self.draining = False
         self.channels: set[GatewayChannel] = set()
         self.begun = watcher.begun

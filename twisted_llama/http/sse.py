@@ -10,6 +10,7 @@ to nothing and holds nothing up.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from attrs import define
 
@@ -19,6 +20,11 @@ TAIL_BYTES = 2560
 
 _NUMBER = re.compile(rb"[ \t]*([0-9]{1,15})(\.[0-9]{1,15})?")
 _MODEL = re.compile(rb'"model":[ \t]*"([!#-\[\]-~ ]{1,200})"')
+#: As llama-server writes it, in one look.
+_USAGE = re.compile(
+    rb'"usage":[ \t]*\{[ \t]*"completion_tokens":[ \t]*([0-9]{1,15}),[ \t]*'
+    rb'"prompt_tokens":[ \t]*([0-9]{1,15})[,}]'
+)
 
 
 # Not frozen, for one is made for every request, and freezing doubles what that costs.
@@ -68,14 +74,18 @@ class UsageTap:
         Read what is remembered.
         """
         tail = b"".join(self._pieces)[-TAIL_BYTES:]
-        named = _MODEL.match(tail, max(0, tail.rfind(b'"model":')))
-        model = None if named is None else named[1].decode("ascii")
+        model_at = tail.rfind(b'"model":')
+        name_at = tail.find(b'"', model_at + 8) + 1 if model_at >= 0 else 0
+        model = _model(tail[model_at : tail.find(b'"', name_at) + 1]) if name_at else None
         # What the model wrote cannot look like these names: quotes in it stand behind
         # backslashes.
         usage_at = tail.rfind(b'"usage":')
         timings_at = tail.rfind(b'"timings":')
         prompt = generated = None
-        if usage_at >= 0:
+        usage = _USAGE.match(tail, usage_at) if usage_at >= 0 else None
+        if usage is not None:
+            generated, prompt = int(usage[1]), int(usage[2])
+        elif usage_at >= 0:
             prompt = _count(tail, b'"prompt_tokens":', usage_at)
             generated = _count(tail, b'"completion_tokens":', usage_at)
         if timings_at < 0:
@@ -87,6 +97,15 @@ class UsageTap:
         if generated is None:
             generated = _count(tail, b'"predicted_n":', timings_at)
         return Usage(prompt, generated, _seconds(tail, timings_at), model)
+
+
+@lru_cache(maxsize=64)
+def _model(member: bytes) -> str | None:
+    """
+    The name in C{"model": "name"}.
+    """
+    match = _MODEL.fullmatch(member)
+    return None if match is None else match[1].decode("ascii")
 
 
 def _count(tail: bytes, name: bytes, start: int) -> int | None:

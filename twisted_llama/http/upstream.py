@@ -75,6 +75,12 @@ class Answer(TypingProtocol):
         """
 
 
+def _leave_it() -> None:
+    """
+    Whether a request has got through or not: only its answer is waited for.
+    """
+
+
 class EngineConnection(Protocol):
     """
     One connection to the engine.
@@ -85,6 +91,7 @@ class EngineConnection(Protocol):
 
     outlet: Outlet
     used = False
+    deadline = -inf
 
     def __init__(
         self, pool: EnginePool, connected: Deferred[EngineConnection] | None = None
@@ -113,7 +120,7 @@ class EngineConnection(Protocol):
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
             self.transport.bufferSize = self._pool.read_bytes
-        self.outlet = make_outlet(self.transport, self._pool.turn, self._drained)
+        self.outlet = make_outlet(self.transport, self._pool.turn, _leave_it, _leave_it)
         self._pool.deadlines.add(self)
         connected, self._connected = self._connected, None
         if connected is not None:
@@ -296,11 +303,6 @@ class EngineConnection(Protocol):
             self._heard = True
             if not self._closed:
                 self.transport.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
-
-    def _drained(self) -> None:
-        """
-        The request got through; only its answer is waited for.
-        """
 
     def check_deadline(self, now: float) -> None:
         """

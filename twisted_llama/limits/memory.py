@@ -53,8 +53,6 @@ class MemoryLimits:
             windows.move_to_end(key_id)
         decision = window.take(kept, limit, now, next(self._stamps))
         if len(windows) > 1:
-            # Two, so that idle keys go faster than new ones can come.
-            self._drop_idle(now)
             self._drop_idle(now)
         return decision
 
@@ -69,8 +67,12 @@ class MemoryLimits:
 
     def _drop_idle(self, now: float) -> None:
         """
-        Drop the key that was not used for longest, if it is idle.
+        Drop the two keys that were not used for longest, if they are idle: so
+        idle ones go faster than new ones can come.
         """
-        oldest = next(iter(self._windows))
-        if window.is_idle(self._windows[oldest], now):
-            del self._windows[oldest]
+        windows = self._windows
+        for _ in range(2):
+            oldest = next(iter(windows))
+            if not window.is_idle(windows[oldest], now):
+                return
+            del windows[oldest]

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+from twisted_llama.http.sse import UsageTap
+
 Outcome: TypeAlias = Literal["complete", "refused", "client_gone", "cut"]
 """
 How an exchange ended: the answer of the engine or of the gateway reached the client
@@ -44,6 +46,7 @@ class Exchange:
     @ivar generation_seconds: what the engine says it spent on generating.
     @ivar status: as sent to the client, or 499 when the client left first.
     @ivar bytes_sent: bytes sent to the client.
+    @ivar tap: remembers the end of the engine's answer, until L{read_usage}.
     @ivar model: the model that answered.
     @ivar prompt_tokens: from the engine's C{usage} or C{timings}.
     @ivar generated_tokens: from the same.
@@ -78,6 +81,7 @@ class Exchange:
         "started",
         "started_wall",
         "status",
+        "tap",
     )
 
     def __init__(
@@ -110,12 +114,25 @@ class Exchange:
         self.generation_seconds: float | None = None
         self.status = 0
         self.bytes_sent = 0
+        self.tap: UsageTap | None = None
         self.model: str | None = None
         self.prompt_tokens: int | None = None
         self.generated_tokens: int | None = None
         self.outcome: Outcome = "complete"
         self.error_code: str | None = None
         self.error_reason: str | None = None
+
+    def read_usage(self) -> None:
+        """
+        Read what the end of the answer says about it.
+        """
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            usage = tap.read()
+            self.model = usage.model
+            self.prompt_tokens = usage.prompt_tokens
+            self.generated_tokens = usage.generated_tokens
+            self.generation_seconds = usage.generation_seconds
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id!r} {self.method!r} {self.path!r} {self.status}>"
