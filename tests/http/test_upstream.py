@@ -166,6 +166,34 @@ def test_an_engine_that_closes_after_streams_is_known_from_then_on() -> None:
     assert engine.pool.take() is None
 
 
+def test_an_engine_that_keeps_connections_after_streams_is_known_too() -> None:
+    """From the first that has settled on; until one is closed after all."""
+    engine = Engine()
+    asked = [engine.asked() for _ in range(4)]
+    asked[0][1].protocol.dataReceived(STREAM)
+    engine.pass_time(1.25)
+    for _, wire, _ in asked[1:3]:
+        wire.protocol.dataReceived(STREAM)
+    assert (engine.pool.idle, engine.pool.settling) == (3, 0)
+    assert engine.pool.take() is asked[2][0]
+    asked[1][1].lose()
+    assert asked[0][1].ended == "abort"
+    assert (engine.pool.idle, engine.pool.settling) == (0, 0)
+    asked[3][1].protocol.dataReceived(STREAM)
+    assert asked[3][1].ended == "abort"
+
+
+def test_the_next_engine_may_be_another() -> None:
+    engine = Engine()
+    wires = [engine.asked()[1] for _ in range(3)]
+    for wire in wires[:2]:
+        wire.protocol.dataReceived(STREAM)
+    wires[0].lose()
+    engine.pool.close()
+    wires[2].protocol.dataReceived(STREAM)
+    assert (engine.pool.idle, engine.pool.settling) == (0, 1)
+
+
 def test_a_word_while_it_settles() -> None:
     engine = Engine()
     _, wire, _ = engine.asked()

@@ -20,6 +20,14 @@ from twisted_llama.http.upstream import EngineConnection
 
 #: How many connections are kept while nothing is asked.
 MAX_IDLE = 256
+#: llama-server closes a connection that was idle for 5 s; a request sent at
+#: that instant would be lost, so connections are given up well before.
+IDLE_SECONDS = 3.5
+#: llama-server closes a connection after each event stream, whatever its head said.
+#: So the first one that has carried one must have stayed open for this long before
+#: any is trusted with another request; and an engine that was seen closing one is
+#: never trusted like that again, since one that is busy may close late.
+SETTLING_SECONDS = 1.0
 
 
 class _Attempt(ClientFactory):
@@ -96,7 +104,8 @@ class EnginePool:
         self.silence_seconds = silence_seconds
         self._idle: deque[EngineConnection] = deque()
         self._settling: set[EngineConnection] = set()
-        self._closes_after_streams = False
+        # Unknown (None) until the first one has stayed open, or has not.
+        self._keeps_after_streams: bool | None = None
 
     @property
     def idle(self) -> int:
@@ -128,42 +137,46 @@ class EnginePool:
         self._connect_to(attempt)
         return attempt.connected
 
-    def give_back(self, connection: EngineConnection) -> None:
+    def give_back(self, connection: EngineConnection) -> float:
         """
-        Keep a connection whose exchange has ended cleanly.
+        Keep a connection whose exchange has ended cleanly; after an event stream
+        perhaps only until it is known whether the engine closes it.
+
+        @return: for how many seconds, unless it is taken before.
         """
-        if len(self._idle) < MAX_IDLE:
+        if connection.after_stream and not self._keeps_after_streams:
+            if self._keeps_after_streams is None:
+                self._settling.add(connection)
+                return SETTLING_SECONDS
+            connection.abort()
+        elif len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
             connection.abort()
+        return IDLE_SECONDS
 
-    def let_settle(self, connection: EngineConnection) -> None:
+    def settled(self, connection: EngineConnection) -> bool:
         """
-        Keep a connection that the engine may be about to close.
+        The time is over for which a connection was kept.
+
+        @return: whether it may be used from now on.
         """
-        if self._closes_after_streams:
-            connection.abort()
-        else:
-            self._settling.add(connection)
+        if connection not in self._settling:
+            return False
+        self._settling.remove(connection)
+        self._keeps_after_streams = True
+        return True
 
     def closed_by_engine(self, connection: EngineConnection) -> None:
         """
         The engine has closed a connection.
         """
-        if connection in self._settling:
-            self._closes_after_streams = True
-            for other in tuple(self._settling):
-                other.abort()
+        if connection.after_stream and (connection in self._settling or connection in self._idle):
+            self._keeps_after_streams = False
+            for other in (*self._settling, *self._idle):
+                if other.after_stream and other is not connection:
+                    other.abort()
         self.forget(connection)
-
-    def settled(self, connection: EngineConnection) -> bool:
-        """
-        Whether a connection was kept like that; it is no more.
-        """
-        if connection not in self._settling:
-            return False
-        self._settling.remove(connection)
-        return True
 
     def forget(self, connection: EngineConnection) -> None:
         """
@@ -176,7 +189,9 @@ class EnginePool:
 
     def close(self) -> None:
         """
-        Close all connections that wait, as when the engine has gone.
+        Close all connections that wait, as when the engine has gone; the next one
+        may be another.
         """
+        self._keeps_after_streams = None
         for connection in (*self._idle, *self._settling):
             connection.abort()

@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 #: The largest head of an answer.
 MAX_HEAD_BYTES = 65536
-#: llama-server closes a connection that was idle for 5 s; a request sent at
-#: that instant would be lost, so connections are given up well before.
-IDLE_SECONDS = 3.5
-#: llama-server closes a connection after each event stream, whatever its head said.
-#: So a connection that has carried one must have stayed open for this long before
-#: it is trusted with another request; and an engine that was seen closing one is
-#: never trusted like that again, since one that is busy may close late.
-SETTLING_SECONDS = 1.0
 
 
 class Answer(TypingProtocol):
@@ -86,11 +78,13 @@ class EngineConnection(Protocol):
     One connection to the engine.
 
     @ivar used: whether it has carried an exchange before.
+    @ivar after_stream: whether the last one was an event stream.
     @ivar framing: the reading of the body under way, if there is one.
     """
 
     outlet: Outlet
     used = False
+    after_stream = False
     deadline = -inf
 
     def __init__(
@@ -237,12 +231,8 @@ class EngineConnection(Protocol):
         if reusable:
             self.used = True
             self._heard = False
-            if head.event_stream:
-                self._deadline = self._pool.now() + SETTLING_SECONDS
-                self._pool.let_settle(self)
-            else:
-                self._deadline = self._pool.now() + IDLE_SECONDS
-                self._pool.give_back(self)
+            self.after_stream = head.event_stream
+            self._deadline = self._pool.now() + self._pool.give_back(self)
         else:
             self.abort()
         answer.ended()
@@ -314,8 +304,7 @@ class EngineConnection(Protocol):
         elif now >= self._deadline:
             if self._answer is None:
                 if self._pool.settled(self):
-                    self._deadline = now + IDLE_SECONDS
-                    self._pool.give_back(self)
+                    self._deadline = now + self._pool.give_back(self)
                 else:
                     self.abort()
             else:
