@@ -81,7 +81,7 @@ class Bench:
         engine = start_engine(folder, int(max(60.0, self.end - time.monotonic()) + 600))
         running: dict[tuple[str, Variant], Program] = {}
         try:
-            for number in range(1 if work.idle else rounds):
+            for number in range(1 if work.idle else rounds * work.turns):
                 turn = number % len(cases)
                 for case in cases[turn:] + cases[:turn]:
                     if case.label in measured.failures:

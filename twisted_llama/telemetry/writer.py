@@ -19,7 +19,7 @@ from .sinks import Sink
 CAPACITY_LINES: Final = 65536
 CAPACITY_CHARACTERS: Final = 32 * 1024 * 1024
 BATCH_LINES: Final = 1024
-LINGER_SECONDS: Final = 0.05
+LINGER_SECONDS: Final = 0.25
 STOP_SECONDS: Final = 2.0
 WARNING_SECONDS: Final = 60.0
 _STOP_POLL_SECONDS: Final = 0.005
@@ -30,7 +30,7 @@ class LogWriter(Service):
     A bounded queue of lines and the one thread that writes them.
 
     The thread sleeps until there is a line, then waits a moment for more, so
-    that it wakes (and takes the interpreter lock) some twenty times a second
+    that it wakes (and takes the interpreter lock) four times a second
     however many requests there are, and never when there are none.
 
     Before L{startService} and after L{stopService} lines are written directly:
