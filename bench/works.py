@@ -120,10 +120,12 @@ def make_works(scale: Scale) -> list[Work]:
     """
     window = ("--seconds", f"{scale.seconds:g}", "--warmup", f"{scale.warmup_seconds:g}")
     small = ("--clients", "32", *window)
-    paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *window)
+    # A stream takes two seconds: what is measured begins when all have ended once.
+    settled = ("--seconds", f"{scale.seconds:g}", "--warmup", f"{scale.warmup_seconds + 2:g}")
+    paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *settled)
     glance = ("--seconds", f"{scale.seconds / 2:g}", "--warmup", f"{scale.warmup_seconds / 2:g}")
     glance_small = (*small, *glance)
-    glance_paced = (*paced, *glance)
+    glance_paced = (*paced, "--seconds", f"{scale.seconds / 2:g}")
     rushed = ("--clients", "16", "--stream", "--interval-us", "0", "--tokens", "500", *window)
     a_second = ("--interval-us", "1000000", "--tokens", "100000")
     held = (*a_second, "--seconds", f"{scale.seconds:g}")
