@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from tests.api.ends import KEY, Client, EngineEnd
+from tests.http.bench import NO_INLETS
 from twisted_llama.admission.gate import Gate
 from twisted_llama.api.cors import Cors
 from twisted_llama.api.guard import Guard
@@ -197,7 +198,9 @@ class World:
         self.guesses = Guesses(self.clock.seconds)
         self.deadlines = Deadlines(self.clock)
         turn = Turn(self.clock)
-        self.pool = EnginePool(self._connect, self.deadlines, turn, chosen.request_timeout)
+        self.pool = EnginePool(
+            self._connect, self.deadlines, turn, NO_INLETS, chosen.request_timeout
+        )
         self.gate = Gate(
             self.clock,
             chosen.max_concurrent_requests,

@@ -5,7 +5,7 @@ that the rest of the gateway would be.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -20,6 +20,7 @@ from zope.interface import implementer
 from twisted_llama.errors import GatewayError
 from twisted_llama.http.channel import GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.inlet import Inlets
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.site import ClientLimits, ErrorAnswer, GatewaySite
 from twisted_llama.http.turn import Turn
@@ -39,6 +40,9 @@ STATUS = {
     "engine_timeout": 504,
     "http_version_not_supported": 505,
 }
+
+#: For what is connected in memory, where there is nothing to poll.
+NO_INLETS = Inlets(cast(Any, None))
 
 
 class PlainWatcher:

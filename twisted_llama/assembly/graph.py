@@ -42,6 +42,7 @@ from twisted_llama.errors import StartupError
 from twisted_llama.health import make_health_site
 from twisted_llama.http.deadlines import Deadlines
 from twisted_llama.http.head_reader import HeadLimits
+from twisted_llama.http.inlet import Inlets
 from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
 from twisted_llama.http.turn import Turn
@@ -175,7 +176,12 @@ def build_graph(
         reactor.connectTCP(host, port, factory, timeout=settings.backend_connect_timeout)
 
     pool = EnginePool(
-        connect_to, deadlines, turn, settings.request_timeout, settings.relay_buffer_bytes
+        connect_to,
+        deadlines,
+        turn,
+        Inlets(reactor),
+        settings.request_timeout,
+        settings.relay_buffer_bytes,
     )
     gate = Gate(
         clock,

@@ -67,12 +67,6 @@ class Answer(TypingProtocol):
         """
 
 
-def _leave_it() -> None:
-    """
-    Whether a request has got through or not: only its answer is waited for.
-    """
-
-
 class EngineConnection(Protocol):
     """
     One connection to the engine.
@@ -114,7 +108,12 @@ class EngineConnection(Protocol):
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
             self.transport.bufferSize = self._pool.read_bytes
-        self.outlet = make_outlet(self.transport, self._pool.turn, _leave_it, _leave_it)
+        self._inlet = self._pool.inlets.make(
+            self.transport, self.dataReceived, self._ends, self._pool.read_bytes
+        )
+        self.outlet = make_outlet(
+            self.transport, self._pool.turn, self._inlet.lend, self._inlet.take_back
+        )
         self._pool.deadlines.add(self)
         connected, self._connected = self._connected, None
         if connected is not None:
@@ -244,11 +243,18 @@ class EngineConnection(Protocol):
         if answer is not None:
             answer.failed(error)
 
+    def _ends(self) -> None:
+        """
+        The engine is closing the connection: it must not be used again.
+        """
+        self._pool.closed_by_engine(self)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The connection has ended.
         """
         self._closed = True
+        self._inlet.close()
         self._pool.closed_by_engine(self)
         framing, answer = self.framing, self._answer
         if answer is None:
@@ -274,6 +280,7 @@ class EngineConnection(Protocol):
         transport = self.transport
         if transport is not None and not self._closed:
             self._closed = True
+            self._inlet.close()
             getattr(transport, "abortConnection", transport.loseConnection)()
 
     def pause(self) -> None:
@@ -282,7 +289,7 @@ class EngineConnection(Protocol):
         """
         if not self._paused and not self._closed and self.transport is not None:
             self._paused = True
-            self.transport.pauseProducing()  # type: ignore[attr-defined]  # IPushProducer
+            self._inlet.pause()
 
     def resume(self) -> None:
         """
@@ -292,7 +299,7 @@ class EngineConnection(Protocol):
             self._paused = False
             self._heard = True
             if not self._closed:
-                self.transport.resumeProducing()  # type: ignore[attr-defined]  # IPushProducer
+                self._inlet.resume()
 
     def check_deadline(self, now: float) -> None:
         """

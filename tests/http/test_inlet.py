@@ -1,0 +1,248 @@
+"""
+Reading from engines that speak, end, break, and are not to be heard for a while.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from twisted_llama.http.inlet import Inlets, SocketInlet, TransportInlet
+
+
+class Ours(Protocol):
+    """
+    Our end of a connection, which reads through an inlet.
+    """
+
+    def __init__(self, inlets: Inlets) -> None:
+        self._inlets = inlets
+        self.inlet: Any = None
+        self.received = b""
+        self.ends = 0
+        self.reason: Failure | None = None
+        self.act: Callable[[], object] = lambda: None
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.inlet = self._inlets.make(self.transport, self.dataReceived, self._ends, 16)
+
+    def _ends(self) -> None:
+        assert self.reason is None
+        self.ends += 1
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        self.act()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+        self.inlet.close()
+        self.reason = reason
+
+
+class Lines:
+    """
+    Several connections, and the plain sockets at their other ends.
+    """
+
+    def __init__(self) -> None:
+        self.inlets = Inlets(reactor)  # type: ignore[arg-type]  # the module is the reactor
+        self.ours: list[Ours] = []
+        self.theirs: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+
+    async def connect(self) -> tuple[Ours, socket.socket]:
+        ours = Ours(self.inlets)
+        factory = ClientFactory()
+        factory.noisy = False
+        factory.buildProtocol = lambda addr: ours  # type: ignore[method-assign]
+        host, port = self._listener.getsockname()
+        reactor.connectTCP(host, port, factory)  # type: ignore[attr-defined]  # the same
+        await self.until(lambda: ours.inlet is not None)
+        theirs, _ = self._listener.accept()
+        self.ours.append(ours)
+        self.theirs.append(theirs)
+        return ours, theirs
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        for _ in range(2000):
+            if condition():
+                return
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]  # the same
+        raise AssertionError("it never came about")
+
+    async def turn(self) -> None:
+        """Whatever is there to be read is read by the end of it."""
+        for _ in range(3):
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # the same
+
+    async def close(self) -> None:
+        for theirs in self.theirs:
+            theirs.close()
+        for ours in self.ours:
+            if ours.reason is None and ours.transport is not None:
+                ours.inlet.close()
+                ours.transport.abortConnection()  # type: ignore[attr-defined]  # TCP
+        await self.until(lambda: all(ours.reason is not None for ours in self.ours))
+        self._listener.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    made = Lines()
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+    assert len(made.inlets) == 0
+    assert made.inlets.fileno() == -1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_sent_is_read(lines: Lines) -> None:
+    """In pieces of the size that was asked for, each connection its own."""
+    pairs = [await lines.connect() for _ in range(3)]
+    assert all(isinstance(ours.inlet, SocketInlet) for ours, _ in pairs)
+    assert len(lines.inlets) == 3
+    for number, (_, theirs) in enumerate(pairs):
+        theirs.sendall(b"%d" % number * 100)
+    await lines.until(lambda: all(len(ours.received) == 100 for ours, _ in pairs))
+    assert [ours.received[:1] for ours, _ in pairs] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize(("how", "reason"), [("close", ConnectionDone), ("reset", ConnectionLost)])
+@pytest_twisted.ensureDeferred
+async def test_an_end_is_told_as_the_transport_tells_it(
+    lines: Lines, how: str, reason: type[Exception]
+) -> None:
+    """And at once, before anybody could use the connection again."""
+    ours, theirs = await lines.connect()
+    theirs.sendall(b"last words")
+    await lines.until(lambda: ours.received == b"last words")
+    if how == "reset":
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    theirs.close()
+    await lines.until(lambda: ours.reason is not None)
+    assert ours.ends == 1
+    assert ours.reason is not None
+    assert ours.reason.check(reason)
+    assert len(lines.inlets) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_is_paused_is_not_read(lines: Lines) -> None:
+    """Not even when its peer breaks off, which C{epoll} tells unasked."""
+    ours, theirs = await lines.connect()
+    other, _ = await lines.connect()
+    ours.inlet.pause()
+    ours.inlet.pause()
+    theirs.sendall(b"wait")
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    theirs.close()
+    await lines.turn()
+    assert ours.received == b""
+    assert ours.ends == 0
+    assert len(lines.inlets) == 1
+    ours.inlet.resume()
+    await lines.until(lambda: ours.reason is not None)
+    assert other.reason is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_is_lent_is_read_by_the_transport(lines: Lines) -> None:
+    ours, theirs = await lines.connect()
+    ours.inlet.lend()
+    assert len(lines.inlets) == 0
+    theirs.sendall(b"one")
+    await lines.until(lambda: ours.received == b"one")
+    ours.inlet.pause()
+    theirs.sendall(b"two")
+    await lines.turn()
+    assert ours.received == b"one"
+    ours.inlet.resume()
+    await lines.until(lambda: ours.received == b"onetwo")
+    ours.inlet.take_back()
+    assert len(lines.inlets) == 1
+    theirs.sendall(b"three")
+    await lines.until(lambda: ours.received == b"onetwothree")
+
+
+@pytest_twisted.ensureDeferred
+async def test_paused_and_lent(lines: Lines) -> None:
+    """Whichever comes first, nothing is read before the one is over, and by us only after both."""
+    ours, theirs = await lines.connect()
+    ours.inlet.pause()
+    ours.inlet.lend()
+    theirs.sendall(b"x")
+    await lines.turn()
+    assert ours.received == b""
+    ours.inlet.take_back()
+    await lines.turn()
+    assert ours.received == b""
+    assert len(lines.inlets) == 0
+    ours.inlet.resume()
+    assert len(lines.inlets) == 1
+    await lines.until(lambda: ours.received == b"x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_defect_costs_one_connection(lines: Lines) -> None:
+    bad, their_bad = await lines.connect()
+    good, their_good = await lines.connect()
+    bad.act = lambda: 1 / 0
+    with capturedLogs() as logged:
+        their_bad.sendall(b"x")
+        their_good.sendall(b"x")
+        await lines.until(lambda: bad.reason is not None and good.received)
+    failures = [event["log_failure"].type for event in logged if "log_failure" in event]
+    assert failures == [ZeroDivisionError]
+    assert good.reason is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_may_end_another_that_is_to_be_read_too(lines: Lines) -> None:
+    """Of both only the first is read."""
+    pairs = [await lines.connect() for _ in range(2)]
+    one, other = (ours for ours, _ in pairs)
+    one.act = other.inlet.close
+    other.act = one.inlet.close
+    for _, theirs in pairs:
+        theirs.sendall(b"x")
+    await lines.until(lambda: one.received or other.received)
+    await lines.turn()
+    assert sorted([one.received, other.received]) == [b"", b"x"]
+
+
+def test_transports_that_are_no_sockets() -> None:
+    """They read themselves, and are told when not to."""
+    transport = StringTransport()
+    inlet = Inlets(None).make(transport, lambda data: None, lambda: None, 16)  # type: ignore[arg-type]
+    assert isinstance(inlet, TransportInlet)
+    inlet.pause()
+    assert transport.producerState == "paused"
+    inlet.lend()
+    inlet.take_back()
+    assert transport.producerState == "paused"
+    inlet.resume()
+    assert transport.producerState == "producing"
+    inlet.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_system_without_epoll(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "epoll")
+    ours, theirs = await lines.connect()
+    assert isinstance(ours.inlet, TransportInlet)
+    theirs.sendall(b"x")
+    await lines.until(lambda: ours.received == b"x")
