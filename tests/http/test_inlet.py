@@ -4,6 +4,7 @@ Reading from engines that speak, end, break, and are not to be heard for a while
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -241,8 +242,27 @@ def test_transports_that_are_no_sockets() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_system_without_epoll(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(select, "epoll")
-    ours, theirs = await lines.connect()
+    with monkeypatch.context() as without:
+        without.delattr(select, "epoll")
+        ours, theirs = await lines.connect()
     assert isinstance(ours.inlet, TransportInlet)
     theirs.sendall(b"x")
     await lines.until(lambda: ours.received == b"x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_descriptor_is_left(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the first connection; those that come later are read directly again."""
+
+    def full() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as without:
+        without.setattr(select, "epoll", full)
+        ours, _ = await lines.connect()
+    assert isinstance(ours.inlet, TransportInlet)
+    other, _ = await lines.connect()
+    assert isinstance(other.inlet, SocketInlet)
+    other.inlet.pause()
+    assert lines.inlets.fileno() >= 0
+    other.inlet.resume()

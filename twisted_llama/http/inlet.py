@@ -101,7 +101,7 @@ class TransportInlet:
 class Inlets:
     """
     All connections that are read directly, as one descriptor for the reactor.
-    It is open while there is any.
+    It is open while there is any of them, paused or not.
     """
 
     _log = Logger()
@@ -110,6 +110,7 @@ class Inlets:
         self._reactor = reactor
         self._poll: select.epoll | None = None
         self._inlets: dict[int, SocketInlet] = {}
+        self._open = 0
 
     def __len__(self) -> int:
         """
@@ -132,19 +133,41 @@ class Inlets:
             it from the transport.
         @param read_bytes: the most that is read at a time.
         """
-        if isinstance(transport, Connection) and not transport.TLS and hasattr(select, "epoll"):
+        if isinstance(transport, Connection) and not transport.TLS:
             handle = transport.getHandle()
-            if isinstance(handle, socket.socket):
+            if isinstance(handle, socket.socket) and self._begin():
                 return SocketInlet(self, transport, handle, receive, ends, read_bytes)
         return TransportInlet(transport)
+
+    def _begin(self) -> bool:
+        """
+        One more is to be read, if the system lets us.
+        """
+        if self._poll is None:
+            try:
+                self._poll = select.epoll()
+            except (AttributeError, OSError):
+                # It has no such thing, or no descriptor left.
+                return False
+            self._reactor.addReader(self)
+        self._open += 1
+        return True
+
+    def end(self) -> None:
+        """
+        One less is to be read.
+        """
+        self._open -= 1
+        if not self._open and self._poll is not None:
+            self._reactor.removeReader(self)
+            self._poll.close()
+            self._poll = None
 
     def watch(self, descriptor: int, inlet: SocketInlet) -> None:
         """
         Tell an inlet when there is something to read.
         """
-        if self._poll is None:
-            self._poll = select.epoll()
-            self._reactor.addReader(self)
+        assert self._poll is not None
         self._inlets[descriptor] = inlet
         self._poll.register(descriptor, select.EPOLLIN)
 
@@ -156,10 +179,6 @@ class Inlets:
         assert self._poll is not None
         del self._inlets[descriptor]
         self._poll.unregister(descriptor)
-        if not self._inlets:
-            self._reactor.removeReader(self)
-            self._poll.close()
-            self._poll = None
 
     # -- what the reactor asks of a descriptor
 
@@ -300,8 +319,10 @@ class SocketInlet:
         """
         See L{Inlet.close}.
         """
-        self._open = False
-        self._watch()
+        if self._open:
+            self._open = False
+            self._watch()
+            self._inlets.end()
 
     def _watch(self) -> None:
         watched = self._open and not self._lent and not self._paused
