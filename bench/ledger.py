@@ -94,7 +94,7 @@ class Ledger:
 
         @param anonymous: it carries no request id.
         """
-        ask = Ask(kind, "" if anonymous else f"{self.name}-{next(self._numbers)}", public)
+        ask = Ask(kind, "" if anonymous else f"{self.name}-{next(self._numbers):07}", public)
         self.asks.append(ask)
         return ask
 

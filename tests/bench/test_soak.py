@@ -118,7 +118,7 @@ def test_the_access_log_has_to_agree() -> None:
     ledger.ask("poll", public=True).end("whole", status=200)
 
     def line(number: int, status: int) -> list[str]:
-        return ["ts", "user", "GET /v1", str(status), "1", "2", f"t-{number}"]
+        return ["ts", "user", "GET /v1", str(status), "1", "2", f"t-{number:07}"]
 
     lines = [line(1, 200), line(2, 503), line(4, 499), line(6, 502)]
     assert ledger.compare_log([*lines, ["too short"]]) == {"499": 1, "not in the log": 1}
