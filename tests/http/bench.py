@@ -131,7 +131,8 @@ class Wire:
         self.write(b"".join(pieces))
 
     def loseConnection(self) -> None:
-        self.ended = self.ended or "close"
+        if self.ended != "abort":
+            self.ended = "close"
 
     def loseWriteConnection(self) -> None:
         self.ended = self.ended or "half"

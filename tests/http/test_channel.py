@@ -91,7 +91,7 @@ def test_nothing_behind_a_refused_request_is_one(refused: bytes) -> None:
     assert b"Connection: close\r\n" in wire.sent
     assert wire.ended == "half"
     bench.pass_time(3)
-    assert wire.ended == "abort"
+    assert wire.ended == "close"
 
 
 def test_body_that_breaks_its_framing() -> None:

@@ -29,6 +29,8 @@ def test_slow_head_is_refused_by_an_absolute_time() -> None:
     assert bench.clock.seconds() <= 6
     assert wire.ended == "half"
     bench.pass_time(3)
+    assert wire.ended == "close"
+    bench.pass_time(61)
     assert wire.ended == "abort"
 
 

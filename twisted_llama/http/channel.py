@@ -538,7 +538,6 @@ class GatewayChannel(Protocol):
         self._input = b""
         # What is read now is no request, but its end is the end of the connection.
         self._resume_reading()
-        self._lingered = half
         if half:
             self.outlet.half_close()
         else:
@@ -548,7 +547,8 @@ class GatewayChannel(Protocol):
     def _linger_no_more(self, now: float) -> None:
         """
         The client has its answer, or the kernel has it, and has not closed its
-        side of the connection.
+        side of the connection.  But a transport that is no plain socket may still
+        have some of it: so that ends first.
         """
         if self._lingered or self.transport is None:
             self.abortConnection()
