@@ -15,6 +15,7 @@ import pytest
 from tests.browser.surfing import PageServer, browsing, find_browser
 from tests.conftest import Require
 from tests.gateway.running import Gateway, make_secret, running
+from tests.gateway.talking import fresh_id, named
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +155,10 @@ def test_a_page_from_elsewhere_can_do_nothing(
     Not even with a key: the browser keeps every answer from it.
     """
     gateway, _, other = gateway_and_pages
+    last = fresh_id()
+    gateway.ask("GET", "/nowhere", headers=named(last))
+    # Lines are written a moment later, in order.
+    gateway.access_line(last)
     before = len(gateway.access_lines())
     seen = show(other, tmp_path)
     del seen["origin"]

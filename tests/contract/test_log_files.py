@@ -49,6 +49,12 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             gateway.ask("GET", "/nowhere")
         assert gateway.ask("POST", CHAT, body=chat()).status == 200
         until((log_dir / "_boot" / "latest.txt").exists, "the boot log")
+        access_log = log_dir / "api_access.log"
+        # Lines are written a moment later; this one is the last.
+        until(
+            lambda: access_log.exists() and f"POST {CHAT} " in access_log.read_text(),
+            "the last line of the access log",
+        )
         yield log_dir
 
 
