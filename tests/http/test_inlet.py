@@ -21,6 +21,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from tests.http.bench import NO_INLETS
 from twisted_llama.http.inlet import Inlets, SocketInlet, TransportInlet
 
 
@@ -49,7 +50,9 @@ class Ours(Protocol):
         self.received += data
         self.act()
 
-    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+    def connectionLost(  # type: ignore[override]  # no default is a Failure
+        self, reason: Failure | None = None
+    ) -> None:
         self.inlet.close()
         self.reason = reason
 
@@ -69,7 +72,7 @@ class Lines:
         ours = Ours(self.inlets)
         factory = ClientFactory()
         factory.noisy = False
-        factory.buildProtocol = lambda addr: ours  # type: ignore[method-assign]
+        factory.buildProtocol = lambda addr: ours  # type: ignore[method-assign]  # for this one
         host, port = self._listener.getsockname()
         reactor.connectTCP(host, port, factory)  # type: ignore[attr-defined]  # the same
         await self.until(lambda: ours.inlet is not None)
@@ -82,13 +85,17 @@ class Lines:
         for _ in range(2000):
             if condition():
                 return
+            # Between two looks at the condition, so that the reactor gets on.
             await deferLater(reactor, 0.005)  # type: ignore[arg-type]  # the same
         raise AssertionError("it never came about")
 
     async def turn(self) -> None:
-        """Whatever is there to be read is read by the end of it."""
-        for _ in range(3):
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # the same
+        """What was there to be read has been read, for something later has."""
+        ours, theirs = await self.connect()
+        theirs.sendall(b".")
+        await self.until(lambda: ours.received == b".")
+        theirs.close()
+        await self.until(lambda: ours.reason is not None)
 
     async def close(self) -> None:
         for theirs in self.theirs:
@@ -228,7 +235,7 @@ async def test_one_may_end_another_that_is_to_be_read_too(lines: Lines) -> None:
 def test_transports_that_are_no_sockets() -> None:
     """They read themselves, and are told when not to."""
     transport = StringTransport()
-    inlet = Inlets(None).make(transport, lambda data: None, lambda: None, 16)  # type: ignore[arg-type]
+    inlet = NO_INLETS.make(transport, lambda data: None, lambda: None, 16)
     assert isinstance(inlet, TransportInlet)
     inlet.pause()
     assert transport.producerState == "paused"

@@ -74,4 +74,5 @@ class Turn:
             try:
                 call()
             except Exception:
+                # The same: nobody waits for it, and the others have to be done.
                 self._log.failure("At the end of a turn")
