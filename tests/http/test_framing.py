@@ -106,16 +106,22 @@ def test_extensions_and_trailers_are_read_and_dropped(body: bytes) -> None:
     assert read(ChunkedFraming(), [body]) == (b"hello", True, b"")
 
 
-def test_a_whole_plain_chunk_may_be_sent_on_as_it_is() -> None:
+def test_whole_plain_chunks_may_be_sent_on_as_they_are() -> None:
     framing = ChunkedFraming()
     assert framing.feed(b"5\r\nhello\r\n") == b"hello"
     assert framing.verbatim
+    assert framing.feed(b"1\r\na\r\n0B\r\nhello world\r\n") == b"ahello world"
+    assert framing.verbatim
     for other in (
         b"5;a=b\r\nhello\r\n",
-        b"1\r\na\r\n1\r\nb\r\n",
-        b"5\r\nhe",
-        b"llo\r\n",
-        b"0\r\n\r\n",
+        b"1\r\na\r\n1;a=b\r\nb\r\n",
+        b"1\r\na\r\n5\r\nhe",
+        b"llo\r\n1\r\na\r\n",
+        b"1\r\na\r\n1\r",
+        b"\nb\r\n",
+        b"1\r\na\r\n1\r\nb",
+        b"\r\n",
+        b"1\r\na\r\n0\r\n\r\n",
     ):
         framing.feed(other)
         assert not framing.verbatim

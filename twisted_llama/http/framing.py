@@ -3,9 +3,9 @@ Where the body of a message ends (RFC 9112, section 6), for both sides.
 
 Each class is fed the bytes behind a head and gives back the payload in them.
 What may be read in two ways is refused, and what only decorates the framing
-(chunk extensions, trailers) is dropped.  The read that event streams consist
-of, exactly one plain chunk, is marked as such, so that it can be passed on as
-the very bytes that came.
+(chunk extensions, trailers) is dropped.  The reads that event streams consist
+of, plain chunks as a whole, are marked as such, so that they can be passed on
+as the very bytes that came.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class BodyFraming(Protocol):
 
     @ivar finished: whether the body has ended; then L{excess} holds the bytes
         fed behind its end.
-    @ivar verbatim: whether what was fed last is one whole chunk in its
-        plainest spelling, and so fit to be sent on as it is.
+    @ivar verbatim: whether what was fed last is one or more whole chunks in
+        their plainest spelling, and so fit to be sent on as it is.
     """
 
     finished: bool
@@ -151,24 +151,37 @@ class ChunkedFraming:
         """
         See L{BodyFraming.feed}.
         """
-        if self._state == _SIZE and not self._line:
-            at = data.find(b"\r\n", 1, 16)
-            digits = data[:at]
-            # Hex digits and nothing else: int() alone would take "+5" or "0x5".
-            if at > 0 and not digits.strip(_HEX) and data[-2:] == b"\r\n":
-                size = int(digits, 16)
-                if size and at + size + 4 == len(data):
-                    self.verbatim = True
-                    return data[at + 2 : -2]
         self.verbatim = False
-        if self._state == _PAYLOAD and len(data) < self._left:
-            self._left -= len(data)
-            return data
-        return self._walk(data)
-
-    def _walk(self, data: bytes) -> bytes:
         payload: list[bytes] = []
         position = 0
+        if self._state == _SIZE and not self._line:
+            # What nearly every read of an event stream is: whole chunks, one or more.
+            while True:
+                at = data.find(b"\r\n", position + 1, position + 16)
+                digits = data[position:at]
+                # Hex digits and nothing else: int() alone would take "+5" or "0x5".
+                if at < 0 or digits.strip(_HEX):
+                    break
+                end = at + 2 + int(digits, 16)
+                if end == at + 2 or data[end : end + 2] != b"\r\n":
+                    break
+                payload.append(data[at + 2 : end])
+                position = end + 2
+                if position == len(data):
+                    self.verbatim = True
+                    return b"".join(payload)
+        elif self._state == _PAYLOAD and len(data) < self._left:
+            self._left -= len(data)
+            return data
+        return self._walk(data, position, payload)
+
+    def _walk(self, data: bytes, position: int, payload: list[bytes]) -> bytes:
+        """
+        Read on whatever there is.
+
+        @param position: where C{data} has been read to.
+        @param payload: what was found in it before.
+        """
         while position < len(data) and not self.finished:
             if self._state == _PAYLOAD:
                 piece = data[position : position + self._left]
