@@ -15,8 +15,9 @@ from functools import lru_cache
 from attrs import define
 
 #: Enough for the three events at the end of a stream, with long names in them.
-#: Every open stream holds as much.
 TAIL_BYTES = 2560
+#: C{data: [DONE]} and its like are no events of their own here: they say nothing.
+_SHORT_BYTES = 64
 
 _NUMBER = re.compile(rb"[ \t]*([0-9]{1,15})(\.[0-9]{1,15})?")
 _MODEL = re.compile(rb'"model":[ \t]*"([!#-\[\]-~ ]{1,200})"')
@@ -42,38 +43,41 @@ class Usage:
 
 class UsageTap:
     """
-    Remembers the end of an answer.
+    Remembers the end of an answer: of one that is all events, the last two.  To keep
+    more would cost a token more than all else that is done here: what is forgotten
+    soon leaves its memory, still in the processor's caches, to the next token.
     """
 
-    __slots__ = ("_bytes", "_pieces")
+    __slots__ = ("_before", "_last")
 
     def __init__(self) -> None:
-        # A list, since a deque takes a whole block of memory at once.
-        self._pieces: list[bytes] = []
-        self._bytes = 0
+        self._before = self._last = b""
 
     def feed(self, payload: bytes) -> None:
         """
         More of the answer has passed.
         """
-        pieces = self._pieces
-        pieces.append(payload)
-        self._bytes += len(payload)
-        while self._bytes - len(pieces[0]) > TAIL_BYTES:
-            self._bytes -= len(pieces.pop(0))
+        if len(payload) > TAIL_BYTES:
+            payload = payload[-TAIL_BYTES:]
+        last = self._last
+        if len(payload) < _SHORT_BYTES or not last.endswith(b"\n\n"):
+            self._last = (last + payload)[-TAIL_BYTES:]
+        else:
+            self._before = last
+            self._last = payload
 
     def ends_event(self) -> bool:
         """
         Whether the last event that has passed is whole.
         """
-        tail = b"".join(self._pieces[-4:])[-4:]
+        tail = self._last[-4:]
         return not tail or tail.endswith((b"\n\n", b"\r\r")) or tail == b"\r\n\r\n"
 
     def read(self) -> Usage:
         """
         Read what is remembered.
         """
-        tail = b"".join(self._pieces)[-TAIL_BYTES:]
+        tail = (self._before + self._last)[-TAIL_BYTES:]
         model_at = tail.rfind(b'"model":')
         name_at = tail.find(b'"', model_at + 8) + 1 if model_at >= 0 else 0
         model = _model(tail[model_at : tail.find(b'"', name_at) + 1]) if name_at else None
