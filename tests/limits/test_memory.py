@@ -44,3 +44,20 @@ def test_a_clock_that_goes_back_changes_no_limit() -> None:
     times = iter([1000.0, 500.0, 1059.0, 1060.0])
     limits = MemoryLimits(lambda: next(times))
     assert [limits.take("a", 1).allowed for _ in range(4)] == [True, False, False, True]
+
+
+def test_what_was_given_back_and_taken_anew_stays_taken() -> None:
+    clock = Clock()
+    limits = MemoryLimits(clock.seconds)
+    first = limits.take("a", 1)
+    limits.give_back("a", first)
+    assert len(limits) == 0
+    assert limits.take("a", 1).allowed
+    limits.give_back("a", first)
+    refused = limits.take("a", 1)
+    assert not refused.allowed
+    limits.give_back("a", refused)
+    limits.give_back("a", first)
+    assert not limits.take("a", 1).allowed
+    clock.advance(60)
+    assert limits.take("a", 1).allowed

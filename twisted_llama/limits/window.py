@@ -41,6 +41,13 @@ class Window:
     latest: float = float("-inf")
 
 
+def begun(at: float, stamp: int) -> Window:
+    """
+    A window with one acceptance in it.
+    """
+    return Window(OrderedDict({stamp: at}), at, at)
+
+
 def take(window: Window, limit: int, now: float, stamp: int) -> Decision:
     """
     Accept one more request if the limit allows it.
