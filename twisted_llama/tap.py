@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from twisted.application.service import IService, Service
 from twisted.python import usage
@@ -20,10 +20,6 @@ from twisted_llama.errors import StartupError
 from twisted_llama.settings import Settings
 from twisted_llama.telemetry.logs import LoggedMultiService, make_observer, own_log_sink
 from twisted_llama.telemetry.writer import LogWriter
-
-#: How many collections of younger objects come before a full one: ten times as many
-#: as usual.
-_FULL_COLLECTIONS: Final = 100
 
 
 class Plainspoken(Service):
@@ -128,10 +124,8 @@ def _make_service(options: Options) -> IService:
 def _set_apart() -> None:
     """
     Tell the garbage collector that what there is when the gateway has started will
-    stay, and to walk all the rest less often: with thousands waiting or a hundred
-    thousand keys in use that takes a quarter of a second, in which streams wait.
-    Requests leave nothing for it to find.
+    stay.  It need not walk that again, nor the tables of keys in use that grow in it,
+    while streams wait.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], _FULL_COLLECTIONS)
