@@ -53,8 +53,11 @@ def clean_python(wheel: Path) -> Path:
 
 
 def pip(*arguments: str) -> None:
+    # What can be imported from elsewhere would count as installed.
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
+        env=surroundings,
         capture_output=True,
         text=True,
         check=False,
