@@ -11,12 +11,7 @@ from typing import cast
 
 from twisted_llama.limits import window
 from twisted_llama.limits.decision import Decision
-from twisted_llama.limits.window import WINDOW_SECONDS, Window
-
-#: What is kept of a key that came but once within the minute, as most of very many
-#: do: when, and the stamp.  It is a tenth of a L{Window}, and the garbage collector,
-#: which would have to walk all of them, leaves tuples of numbers alone.
-_Once = tuple[float, int]
+from twisted_llama.limits.window import Window
 
 
 class MemoryLimits:
@@ -34,7 +29,7 @@ class MemoryLimits:
             C{seconds}: that is the wall clock.
         """
         self._monotonic = monotonic
-        self._windows: OrderedDict[str, Window | _Once] = OrderedDict()
+        self._windows: OrderedDict[str, Window] = OrderedDict()
         self._stamps = count()
 
     def __len__(self) -> int:
@@ -47,20 +42,16 @@ class MemoryLimits:
         """
         Accept one more request of a key if its limit allows it.
 
-        @param limit: accepted requests per minute, at least 1.
+        @param limit: accepted requests per minute.
         """
         now = self._monotonic()
         windows = self._windows
-        stamp = next(self._stamps)
         kept = windows.get(key_id)
         if kept is None:
-            windows[key_id] = (now, stamp)
-            decision = Decision(True, limit, limit - 1, 0.0, WINDOW_SECONDS, stamp)
+            kept = windows[key_id] = window.new_window()
         else:
             windows.move_to_end(key_id)
-            if isinstance(kept, tuple):
-                kept = windows[key_id] = window.begun(*kept)
-            decision = window.take(kept, limit, now, stamp)
+        decision = window.take(kept, limit, now, next(self._stamps))
         if len(windows) > 1:
             self._drop_idle(now)
         return decision
@@ -71,13 +62,8 @@ class MemoryLimits:
         that did not allow it, and when said twice.
         """
         kept = self._windows.get(key_id)
-        if kept is None or not decision.allowed:
-            return
-        stamp = cast(int, decision.stamp)
-        if not isinstance(kept, tuple):
-            window.give_back(kept, stamp)
-        elif kept[1] == stamp:
-            del self._windows[key_id]
+        if kept is not None and decision.allowed:
+            window.give_back(kept, cast(int, decision.stamp))
 
     def _drop_idle(self, now: float) -> None:
         """
@@ -87,10 +73,6 @@ class MemoryLimits:
         windows = self._windows
         for _ in range(2):
             oldest = next(iter(windows))
-            kept = windows[oldest]
-            if isinstance(kept, tuple):
-                if kept[0] > now - WINDOW_SECONDS:
-                    return
-            elif not window.is_idle(kept, now):
+            if not window.is_idle(windows[oldest], now):
                 return
             del windows[oldest]

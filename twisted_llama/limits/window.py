@@ -9,43 +9,35 @@ it was asked about.
 Everything is a function of the window and C{now}.  An acceptance made at I{t} counts
 while C{now < t + 60}; what happens at one and the same instant may happen in any
 order with the same result.
+
+A window is an array of numbers and nothing else: the latest C{now} that was seen, the
+place of the first acceptance, and then each acceptance as its time and its stamp, oldest
+first.  There may be a hundred thousand of them, and some with as many acceptances: as
+objects they took ten times the memory, and the garbage collector walked all of them
+time and again while streams waited.  An array it leaves alone.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final
-
-from attrs import define, field
+from array import array
+from bisect import bisect_left
+from typing import Final, TypeAlias
 
 from twisted_llama.limits.decision import Decision
 
 WINDOW_SECONDS: Final = 60.0
 
+Window: TypeAlias = "array[float]"
+_LATEST: Final = 0
+_FIRST: Final = 1
+_ACCEPTANCES: Final = 2
 
-@define
-class Window:
+
+def new_window() -> Window:
     """
-    The acceptances of one key that still count.
-
-    @ivar accepted: the time of each acceptance by its stamp, oldest first.  An
-        C{OrderedDict} and not a C{deque}, because one is taken back from the middle;
-        not a C{dict}, whose first entry is slow to find once many were removed.
-    @ivar oldest: nothing that counts is older; C{inf} before the first.
-    @ivar latest: the latest C{now} that was seen, in seconds.  A clock that goes back
-        is taken to stand still, so that it changes no limit.
+    A window in which nothing was accepted.
     """
-
-    accepted: OrderedDict[int, float] = field(factory=OrderedDict)
-    oldest: float = float("inf")
-    latest: float = float("-inf")
-
-
-def begun(at: float, stamp: int) -> Window:
-    """
-    A window with one acceptance in it.
-    """
-    return Window(OrderedDict({stamp: at}), at, at)
+    return array("d", (float("-inf"), _ACCEPTANCES))
 
 
 def take(window: Window, limit: int, now: float, stamp: int) -> Decision:
@@ -53,70 +45,60 @@ def take(window: Window, limit: int, now: float, stamp: int) -> Decision:
     Accept one more request if the limit allows it.
 
     @param limit: acceptances per 60 s; it may differ from call to call.
-    @param now: seconds of a monotonic clock.
-    @param stamp: a number not used in this window before.
+    @param now: seconds of a monotonic clock.  One that goes back is taken to stand
+        still, so that it changes no limit.
+    @param stamp: a number above all those used in this window before, below 2**53.
     """
-    if now < window.latest:
-        now = window.latest
+    if now < window[_LATEST]:
+        now = window[_LATEST]
     else:
-        window.latest = now
-    accepted = window.accepted
-    if window.oldest <= now - WINDOW_SECONDS:
-        window.oldest = _forget(accepted, now)
-    count = len(accepted)
+        window[_LATEST] = now
+    first = int(window[_FIRST])
+    if first < len(window) and window[first] <= now - WINDOW_SECONDS:
+        first = _forget(window, first, now)
+    count = (len(window) - first) // 2
     if count < limit:
-        accepted[stamp] = now
-        if not count:
-            window.oldest = now
+        window.append(now)
+        window.append(stamp)
         return Decision(True, limit, limit - count - 1, 0.0, WINDOW_SECONDS, stamp)
-    return Decision(False, limit, 0, _until_free(accepted, limit, now), _until_empty(accepted, now))
+    # Until fewer than the limit count: that is when the oldest one stops counting, unless
+    # the limit was lowered a moment ago.
+    surplus = first + 2 * (count - limit)
+    until_free = window[surplus] + WINDOW_SECONDS - now if limit else WINDOW_SECONDS
+    until_empty = window[-2] + WINDOW_SECONDS - now if count else 0.0
+    return Decision(False, limit, 0, until_free, until_empty)
 
 
 def give_back(window: Window, stamp: int) -> None:
     """
     Forget one acceptance; nothing happens if it no longer counts or was given back.
     """
-    window.accepted.pop(stamp, None)
+    stamps = range(int(window[_FIRST]) + 1, len(window), 2)
+    at = bisect_left(stamps, float(stamp), key=lambda place: window[place])
+    if at < len(stamps) and window[stamps[at]] == stamp:
+        del window[stamps[at] - 1 : stamps[at] + 1]
 
 
 def is_idle(window: Window, now: float) -> bool:
     """
     Whether nothing in the window can count any more, so that it may be dropped.
     """
-    return window.latest <= now - WINDOW_SECONDS
+    return window[_LATEST] <= now - WINDOW_SECONDS
 
 
-def _forget(accepted: OrderedDict[int, float], now: float) -> float:
+def _forget(window: Window, first: int, now: float) -> int:
     """
-    Remove what no longer counts: each acceptance once, so O(1) for each.
+    Leave out what no longer counts.  The array is moved up when half of it is left
+    out, so that each acceptance is moved about once.
 
-    @return: when the oldest of the others was made.
+    @param first: the place of the first acceptance.
+    @return: the place of the first one that counts.
     """
     horizon = now - WINDOW_SECONDS
-    while accepted:
-        at = next(iter(accepted.values()))
-        if at > horizon:
-            return at
-        accepted.popitem(last=False)
-    return float("inf")
-
-
-def _until_free(accepted: OrderedDict[int, float], limit: int, now: float) -> float:
-    """
-    Seconds until fewer than C{limit} acceptances count.  That is when the oldest one
-    stops counting, unless the limit was lowered a moment ago.
-    """
-    surplus = len(accepted) - limit
-    for place, at in enumerate(accepted.values()):
-        if place == surplus:
-            return at + WINDOW_SECONDS - now
-    return WINDOW_SECONDS
-
-
-def _until_empty(accepted: OrderedDict[int, float], now: float) -> float:
-    """
-    Seconds until no acceptance counts.
-    """
-    for at in reversed(accepted.values()):
-        return at + WINDOW_SECONDS - now
-    return 0.0
+    while first < len(window) and window[first] <= horizon:
+        first += 2
+    if first * 2 > len(window):
+        del window[_ACCEPTANCES:first]
+        first = _ACCEPTANCES
+    window[_FIRST] = first
+    return first

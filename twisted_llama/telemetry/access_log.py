@@ -32,7 +32,7 @@ def _to_the_second(epoch_seconds: int) -> str:
 
 
 def _key_word(key_id: str) -> str:
-    if key_id.isascii() and key_id.isalnum():
+    if key_id.isascii() and key_id.replace("_", "").replace("-", "").isalnum():
         return key_id
     return _escaped_key_word(key_id)
 
