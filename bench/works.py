@@ -201,7 +201,7 @@ def make_works(scale: Scale) -> list[Work]:
                     "gateway",
                     (
                         *("--hold", "--clients", str(n), "--tokens", "100000", "--ramp", "1"),
-                        *("--interval-us", str(n * 200), "--seconds", f"{scale.seconds:g}"),
+                        *("--interval-us", str(n * 200), "--seconds", f"{scale.seconds / 2:g}"),
                     ),
                 )
                 for n in (100, 1000)
@@ -216,6 +216,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="100 streams",
                 ),
             ),
+            turns=5,
         ),
         Work(
             "keys",
@@ -234,7 +235,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="few keys",
                 ),
             ),
-            turns=3,
+            turns=5,
         ),
         _queue_work(scale),
         Work(
@@ -254,7 +255,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=3,
+            turns=5,
         ),
         Work(
             "observation-streams",
@@ -273,7 +274,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=3,
+            turns=5,
         ),
         Work(
             "many",
