@@ -4,7 +4,6 @@ C{twistd llama-gateway}.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -117,15 +116,4 @@ def _make_service(options: Options) -> IService:
     else:
         gateway = GatewayService(loaded, reactor, os.environ)
     Plainspoken(gateway).setServiceParent(top)
-    reactor.callWhenRunning(_set_apart)
     return top
-
-
-def _set_apart() -> None:
-    """
-    Tell the garbage collector that what there is when the gateway has started will
-    stay.  It need not walk that again, nor the tables of keys in use that grow in it,
-    while streams wait.
-    """
-    gc.collect()
-    gc.freeze()
