@@ -13,7 +13,7 @@ order with the same result.
 A window is an array of numbers and nothing else: the latest C{now} that was seen, the
 place of the first acceptance, and then each acceptance as its time and its stamp, oldest
 first.  There may be a hundred thousand of them, and some with as many acceptances: as
-objects they took ten times the memory, and the garbage collector walked all of them
+objects they took several times the memory, and the garbage collector walked all of them
 time and again while streams waited.  An array it leaves alone.
 """
 
