@@ -217,6 +217,7 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            fresh=True,
         ),
         Work(
             "keys",
@@ -236,6 +237,7 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            fresh=True,
         ),
         _queue_work(scale),
         Work(
@@ -256,6 +258,7 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            fresh=True,
         ),
         Work(
             "observation-streams",
@@ -275,6 +278,7 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            fresh=True,
         ),
         Work(
             "many",
@@ -351,4 +355,6 @@ def _queue_work(scale: Scale) -> Work:
                 per="10 waiting",
             ),
         ),
+        turns=3,
+        fresh=True,
     )

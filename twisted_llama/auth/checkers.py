@@ -24,8 +24,9 @@ from twisted_llama.errors import InvalidKey, ReloadFailed
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _READ_ATTEMPTS = 3
 _PROBLEMS_LOGGED = 50
-#: How many principals are kept.
-_MET: Final = 4096
+#: How many principals are kept: so few that they stay in the processor's cache.  With
+#: more, each that goes and each that comes waits for memory.
+_MET: Final = 256
 
 
 class RefusedKey(InvalidKey, UnauthorizedLogin):

@@ -7,7 +7,6 @@ is its SHA-256 digest, so that no later log line or traceback can show it.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from typing import final
 
@@ -47,14 +46,11 @@ class ApiKey:
         return "<ApiKey>"
 
 
-@lru_cache(maxsize=1024)
 def read_credentials(authorization: bytes | None, x_api_key: bytes | None) -> ApiKey:
     """
     Read the key of a request.  C{Authorization} decides whenever it is there,
     even malformed: were the other header tried next, two readers of the same
     request could see two different clients.
-
-    Clients show the same key again and again, so what was read is kept.
 
     Any bytes are taken for a key; ones that no key could have are simply not
     found, in the same time as a wrong guess.

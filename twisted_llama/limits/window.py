@@ -31,13 +31,14 @@ Window: TypeAlias = "array[float]"
 _LATEST: Final = 0
 _FIRST: Final = 1
 _ACCEPTANCES: Final = 2
+_EMPTY: Final = array("d", (float("-inf"), _ACCEPTANCES))
 
 
 def new_window() -> Window:
     """
     A window in which nothing was accepted.
     """
-    return array("d", (float("-inf"), _ACCEPTANCES))
+    return _EMPTY[:]
 
 
 def take(window: Window, limit: int, now: float, stamp: int) -> Decision:
