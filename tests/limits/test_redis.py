@@ -29,7 +29,7 @@ from twisted_llama.errors import StartupError
 from twisted_llama.limits.memory import MemoryLimits
 from twisted_llama.limits.redis import RedisLimits
 from twisted_llama.limits.redis_address import RedisAddress
-from twisted_llama.limits.redis_connection import RedisConnection
+from twisted_llama.limits.redis_connection import REPLY_SECONDS, RedisConnection
 
 Require = Callable[[object, str], None]
 Open = Callable[..., RedisLimits]
@@ -57,10 +57,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def open_limits(clock: Clock) -> Iterator[Open]:
+def open_limits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """
-    Starts limits, and stops them at the end.
+    Starts limits, and stops them at the end.  They wait longer for an answer than users
+    would: on a machine that is busy Redis may be late, and is not lost then.
     """
+    monkeypatch.setattr("twisted_llama.limits.redis.REPLY_SECONDS", 30.0)
     opened: list[RedisLimits] = []
 
     def start(url: str) -> RedisLimits:
@@ -242,12 +244,16 @@ async def test_requests_on_their_way_when_redis_dies_are_decided_here(
 
 @pytest_twisted.ensureDeferred
 async def test_a_redis_that_hangs_delays_nobody_for_long(
-    server: RedisServer, open_limits: Open, events: list[LogEvent]
+    server: RedisServer,
+    open_limits: Open,
+    events: list[LogEvent],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     After the first that got no answer the others do not even ask; and it is used again
     when it answers again.
     """
+    monkeypatch.setattr("twisted_llama.limits.redis.REPLY_SECONDS", REPLY_SECONDS)
     limits = await connected(open_limits(server.url))
     server.hang()
     decision = await limits.take("a", 1)
