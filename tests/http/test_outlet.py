@@ -4,7 +4,9 @@ Writing to peers that read, that read slowly, and that do not read.
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
+from tests.http.bench import Bench, get
 from twisted_llama.http.outlet import (
     PIECE_BYTES,
     SOON_BYTES,
@@ -303,3 +306,71 @@ def test_a_tls_transport_is_no_socket() -> None:
     assert isinstance(
         make_outlet(Wrapped(), Turn(Clock()), lambda: None, lambda: None), TransportOutlet
     )
+
+
+class Owner:
+    """
+    Whose outlet it is, and who is told.
+    """
+
+    outlet: SocketOutlet | TransportOutlet
+    told = 0
+
+    def hear(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """
+    Only what nobody refers to any more is freed.
+    """
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("kind", [SocketOutlet, TransportOutlet])
+def test_a_lost_connection_leaves_no_cycle_behind(kind: type, no_collector: None) -> None:
+    """And nobody is told of it any more, nor is anything kept."""
+    owner, transport = Owner(), StringTransport()
+    told = (owner.hear, owner.hear)
+    if kind is SocketOutlet:
+        sent = Sent(takes=0)
+        owner.outlet = SocketOutlet(transport, cast(Any, sent), Turn(Clock()), *told)
+        owner.outlet.write(b"x" * SOON_BYTES)
+    else:
+        owner.outlet = TransportOutlet(transport, *told)
+        owner.outlet.pauseProducing()
+    del told
+    assert owner.told == 1
+    owner.outlet.lost()
+    owner.outlet.resumeProducing()
+    assert owner.told == 1
+    gone = weakref.ref(owner)
+    del owner
+    transport.unregisterProducer()
+    assert gone() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_has_left_is_freed_at_once(no_collector: None) -> None:
+    """A real connection, with an answer: nothing of it waits for the collector."""
+    bench = Bench()
+    port = reactor.listenTCP(0, bench.site, interface="127.0.0.1")
+    try:
+        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        client.setblocking(False)
+        client.send(get(b"/page"))
+        while not bench.watcher.over:
+            await deferLater(reactor, 0.005)
+        bench.clock.advance(0)
+        (channel,) = [weakref.ref(channel) for channel in bench.site.channels]
+        client.close()
+        while bench.site.channels:
+            await deferLater(reactor, 0.005)
+        bench.watcher.begun_requests.clear()
+        await deferLater(reactor, 0)
+        assert channel() is None
+    finally:
+        await port.stopListening()

@@ -116,6 +116,7 @@ class GatewayChannel(Protocol):
         """
         self._closing = True
         self._input = b""
+        self.outlet.lost()
         self.site.deadlines.discard(self)
         self._forget_stall()
         self.site.forget(self)

@@ -71,6 +71,19 @@ class Outlet(Protocol):
         once could destroy the last answer on its way.
         """
 
+    def lost(self) -> None:
+        """
+        The connection is gone, and with it what was kept.  Who was told of
+        blocking is let go: a connection that ends leaves no cycle behind for
+        the garbage collector.
+        """
+
+
+def _nobody() -> None:
+    """
+    Who is told when the connection is gone.
+    """
+
 
 def make_outlet(
     transport: ITransport,
@@ -219,6 +232,13 @@ class SocketOutlet:
 
     half_close = close
 
+    def lost(self) -> None:
+        """
+        See L{Outlet.lost}.
+        """
+        self.stopProducing()
+        self._on_blocked = self._on_drained = _nobody
+
     def _end(self) -> None:
         # The transport would ask the reactor first, twice.  It closes the socket
         # when the peer has closed its side too, or is told to.
@@ -294,6 +314,13 @@ class TransportOutlet:
             # TLS says goodbye and goes on reading until the peer has said it too.
             end = getattr(self._transport, "loseWriteConnection", end)
         self._end_by(end)
+
+    def lost(self) -> None:
+        """
+        See L{Outlet.lost}.
+        """
+        self._end = None
+        self._on_blocked = self._on_drained = _nobody
 
     def _end_by(self, end: Callable[[], None]) -> None:
         if self.blocked:

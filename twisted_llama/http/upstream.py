@@ -255,6 +255,7 @@ class EngineConnection(Protocol):
         """
         self._closed = True
         self._inlet.close()
+        self.outlet.lost()
         self._pool.closed_by_engine(self)
         framing, answer = self.framing, self._answer
         if answer is None:
