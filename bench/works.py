@@ -59,7 +59,8 @@ class Figure:
 class Work:
     """
     @ivar columns: metrics shown in the report's table.
-    @ivar fresh: start the targets anew for each measurement (for memory).
+    @ivar fresh: start the targets anew for each measurement: for memory, and
+        because one process of the same code differs from the next.
     @ivar turns: how often each case has its turn in a round.  A gateway is held
         against itself for a difference of a few per cent, on machines whose speed
         changes by more within a minute: the shorter and more often, the truer.

@@ -203,10 +203,12 @@ class Sides:
         ids = {request[b"x-request-id"] for request in requests}
         assert len(ids) <= shown, f"{len(ids)} requests reached the engine with {shown} keys"
         for request in requests:
-            assert KEY not in request.body or shown > 1
+            assert KEY not in request.body or asked.count(KEY) > 1
             assert len(request.body) <= SETTINGS["max_request_body_size"], len(request.body)
             for name, value in request.fields:
-                assert KEY not in value or shown > 1, name
+                # A client may write a valid key into a field of another name, too.
+                own = name not in (b"authorization", b"x-api-key") and name + b":" in asked.lower()
+                assert KEY not in value or asked.count(KEY) > 1 or own, name
         log = self._world.access_log
         accepted = {line["request_id"] for line in log if line["key_id"] in ("user", "scarce")}
         for wanted in ids:
