@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from tests.api.ends import KEY, Client, EngineEnd
-from tests.http.bench import NO_INLETS
+from tests.http.bench import NO_EPOLL
 from twisted_llama.admission.gate import Gate
 from twisted_llama.api.cors import Cors
 from twisted_llama.api.guard import Guard
@@ -199,7 +199,7 @@ class World:
         self.deadlines = Deadlines(self.clock)
         turn = Turn(self.clock)
         self.pool = EnginePool(
-            self._connect, self.deadlines, turn, NO_INLETS, chosen.request_timeout
+            self._connect, self.deadlines, turn, NO_EPOLL, chosen.request_timeout
         )
         self.gate = Gate(
             self.clock,

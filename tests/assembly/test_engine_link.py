@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.assembly.fakes import ScriptedEngine
-from tests.http.bench import NO_INLETS
+from tests.http.bench import NO_EPOLL
 from twisted_llama.admission.gate import Gate
 from twisted_llama.assembly.engine_link import EngineLink
 from twisted_llama.engine.status import EngineState, EngineStatus
@@ -28,7 +28,7 @@ class Linked:
         self.engine = ScriptedEngine(status)
         self.gate = Gate(clock, 1, 0, 10)
         self.closed = 0
-        self.pool = EnginePool(lambda factory: None, Deadlines(clock), Turn(clock), NO_INLETS, 10)
+        self.pool = EnginePool(lambda factory: None, Deadlines(clock), Turn(clock), NO_EPOLL, 10)
         self.pool.close = self._close  # type: ignore[method-assign]  # to count
         self.link = EngineLink(self.engine, self.gate, self.pool, follow_slots)
 

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from twisted_llama.errors import GatewayError
 from twisted_llama.http.channel import GatewayChannel
 from twisted_llama.http.deadlines import Deadlines
-from twisted_llama.http.inlet import Inlets
+from twisted_llama.http.epoll import Epoll
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.site import ClientLimits, ErrorAnswer, GatewaySite
 from twisted_llama.http.turn import Turn
@@ -42,7 +42,7 @@ STATUS = {
 }
 
 #: For what is connected in memory, where there is nothing to poll.
-NO_INLETS = Inlets(cast(Any, None))
+NO_EPOLL = Epoll(cast(Any, None))
 
 
 class PlainWatcher:

@@ -21,8 +21,9 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from tests.http.bench import NO_INLETS
-from twisted_llama.http.inlet import Inlets, SocketInlet, TransportInlet
+from tests.http.bench import NO_EPOLL
+from twisted_llama.http.epoll import Epoll
+from twisted_llama.http.inlet import SocketInlet, TransportInlet, make_inlet
 
 
 class Ours(Protocol):
@@ -30,8 +31,8 @@ class Ours(Protocol):
     Our end of a connection, which reads through an inlet.
     """
 
-    def __init__(self, inlets: Inlets) -> None:
-        self._inlets = inlets
+    def __init__(self, epoll: Epoll) -> None:
+        self._epoll = epoll
         self.inlet: Any = None
         self.received = b""
         self.ends = 0
@@ -40,7 +41,7 @@ class Ours(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.inlet = self._inlets.make(self.transport, self.dataReceived, self._ends, 16)
+        self.inlet = make_inlet(self._epoll, self.transport, self.dataReceived, self._ends, 16)
 
     def _ends(self) -> None:
         assert self.reason is None
@@ -63,13 +64,13 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self.inlets = Inlets(reactor)  # type: ignore[arg-type]  # the module is the reactor
+        self.epoll = Epoll(reactor)  # type: ignore[arg-type]  # the module is the reactor
         self.ours: list[Ours] = []
         self.theirs: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     async def connect(self) -> tuple[Ours, socket.socket]:
-        ours = Ours(self.inlets)
+        ours = Ours(self.epoll)
         factory = ClientFactory()
         factory.noisy = False
         factory.buildProtocol = lambda addr: ours  # type: ignore[method-assign]  # for this one
@@ -113,8 +114,8 @@ def lines() -> Iterator[Lines]:
     made = Lines()
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-    assert len(made.inlets) == 0
-    assert made.inlets.fileno() == -1
+    assert len(made.epoll) == 0
+    assert made.epoll.fileno() == -1
 
 
 @pytest_twisted.ensureDeferred
@@ -122,7 +123,7 @@ async def test_what_is_sent_is_read(lines: Lines) -> None:
     """In pieces of the size that was asked for, each connection its own."""
     pairs = [await lines.connect() for _ in range(3)]
     assert all(isinstance(ours.inlet, SocketInlet) for ours, _ in pairs)
-    assert len(lines.inlets) == 3
+    assert len(lines.epoll) == 3
     for number, (_, theirs) in enumerate(pairs):
         theirs.sendall(b"%d" % number * 100)
     await lines.until(lambda: all(len(ours.received) == 100 for ours, _ in pairs))
@@ -145,7 +146,7 @@ async def test_an_end_is_told_as_the_transport_tells_it(
     assert ours.ends == 1
     assert ours.reason is not None
     assert ours.reason.check(reason)
-    assert len(lines.inlets) == 0
+    assert len(lines.epoll) == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -161,7 +162,7 @@ async def test_one_that_is_paused_is_not_read(lines: Lines) -> None:
     await lines.turn()
     assert ours.received == b""
     assert ours.ends == 0
-    assert len(lines.inlets) == 1
+    assert len(lines.epoll) == 1
     ours.inlet.resume()
     await lines.until(lambda: ours.reason is not None)
     assert other.reason is None
@@ -171,7 +172,7 @@ async def test_one_that_is_paused_is_not_read(lines: Lines) -> None:
 async def test_one_that_is_lent_is_read_by_the_transport(lines: Lines) -> None:
     ours, theirs = await lines.connect()
     ours.inlet.lend()
-    assert len(lines.inlets) == 0
+    assert len(lines.epoll) == 0
     theirs.sendall(b"one")
     await lines.until(lambda: ours.received == b"one")
     ours.inlet.pause()
@@ -181,7 +182,7 @@ async def test_one_that_is_lent_is_read_by_the_transport(lines: Lines) -> None:
     ours.inlet.resume()
     await lines.until(lambda: ours.received == b"onetwo")
     ours.inlet.take_back()
-    assert len(lines.inlets) == 1
+    assert len(lines.epoll) == 1
     theirs.sendall(b"three")
     await lines.until(lambda: ours.received == b"onetwothree")
 
@@ -198,9 +199,9 @@ async def test_paused_and_lent(lines: Lines) -> None:
     ours.inlet.take_back()
     await lines.turn()
     assert ours.received == b""
-    assert len(lines.inlets) == 0
+    assert len(lines.epoll) == 0
     ours.inlet.resume()
-    assert len(lines.inlets) == 1
+    assert len(lines.epoll) == 1
     await lines.until(lambda: ours.received == b"x")
 
 
@@ -235,7 +236,7 @@ async def test_one_may_end_another_that_is_to_be_read_too(lines: Lines) -> None:
 def test_transports_that_are_no_sockets() -> None:
     """They read themselves, and are told when not to."""
     transport = StringTransport()
-    inlet = NO_INLETS.make(transport, lambda data: None, lambda: None, 16)
+    inlet = make_inlet(NO_EPOLL, transport, lambda data: None, lambda: None, 16)
     assert isinstance(inlet, TransportInlet)
     inlet.pause()
     assert transport.producerState == "paused"
@@ -271,5 +272,5 @@ async def test_no_descriptor_is_left(lines: Lines, monkeypatch: pytest.MonkeyPat
     other, _ = await lines.connect()
     assert isinstance(other.inlet, SocketInlet)
     other.inlet.pause()
-    assert lines.inlets.fileno() >= 0
+    assert lines.epoll.fileno() >= 0
     other.inlet.resume()

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from tests.http.bench import NO_INLETS, Bench, Wire, get, statuses
+from tests.http.bench import NO_EPOLL, Bench, Wire, get, statuses
 from tests.http.splits import split
 from twisted_llama.errors import EngineTimeout, EngineUnavailable, GatewayError
 from twisted_llama.http.deadlines import Deadlines
@@ -74,7 +74,7 @@ class Engine:
         self.stopped = 0
         deadlines = Deadlines(self.clock)
         self.pool = EnginePool(
-            self._connect, deadlines, Turn(self.clock), NO_INLETS, silence_seconds
+            self._connect, deadlines, Turn(self.clock), NO_EPOLL, silence_seconds
         )
 
     def _connect(self, factory: ClientFactory) -> None:

@@ -41,8 +41,8 @@ from twisted_llama.engine.supervisor import EngineSupervisor
 from twisted_llama.errors import StartupError
 from twisted_llama.health import make_health_site
 from twisted_llama.http.deadlines import Deadlines
+from twisted_llama.http.epoll import Epoll
 from twisted_llama.http.head_reader import HeadLimits
-from twisted_llama.http.inlet import Inlets
 from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
 from twisted_llama.http.turn import Turn
@@ -175,11 +175,12 @@ def build_graph(
         host, port = engine.address
         reactor.connectTCP(host, port, factory, timeout=settings.backend_connect_timeout)
 
+    epoll = Epoll(reactor)
     pool = EnginePool(
         connect_to,
         deadlines,
         turn,
-        Inlets(reactor),
+        epoll,
         settings.request_timeout,
         settings.relay_buffer_bytes,
     )
@@ -289,6 +290,7 @@ def build_graph(
             settings.host,
             settings.port,
             site,
+            epoll,
         ),
         checker=checker,
         log_directory=log_directory,
@@ -330,7 +332,8 @@ def _listener(
     host: str,
     port: int,
     site: GatewaySite,
+    epoll: Epoll | None = None,
 ) -> Listener:
     if description is not None:
-        return Listener(reactor, description, site, f"{endpoint_setting}={description}")
-    return Listener(reactor, tcp_description(host, port), site, f"{port_setting}={port}")
+        return Listener(reactor, description, site, f"{endpoint_setting}={description}", epoll)
+    return Listener(reactor, tcp_description(host, port), site, f"{port_setting}={port}", epoll)

@@ -18,6 +18,8 @@ from twisted.python.failure import Failure
 
 from twisted_llama.assembly.door import FOR_FILES, Door
 from twisted_llama.errors import StartupError
+from twisted_llama.http.accepted import read_directly
+from twisted_llama.http.epoll import Epoll
 
 #: How many connections the kernel may hold for us while we are busy.
 BACKLOG = 4096
@@ -68,11 +70,17 @@ class Listener(Service):
     _door: Door | None = None
 
     def __init__(
-        self, reactor: object, description: str, factory: IProtocolFactory, setting: str
+        self,
+        reactor: object,
+        description: str,
+        factory: IProtocolFactory,
+        setting: str,
+        epoll: Epoll | None = None,
     ) -> None:
         """
         @param description: a server endpoint's.
         @param setting: name and value of what asked for it, for messages.
+        @param epoll: what its connections are read through, if not the reactor.
 
         @raise StartupError: if the description is none.
         """
@@ -84,6 +92,7 @@ class Listener(Service):
         self._reactor = reactor
         self._factory = factory
         self._setting = setting
+        self._epoll = epoll
         self._kept: Callable[[], int] = lambda: FOR_FILES
 
     def keep_descriptors(self, kept: Callable[[], int]) -> None:
@@ -120,6 +129,8 @@ class Listener(Service):
         # Endpoints of other makes may give a port of their own, which accepts as it likes.
         if isinstance(port, Port) and IReactorFDSet.providedBy(self._reactor):
             self._door = Door(self._reactor, port, lambda: self._kept(), self._setting)
+            if self._epoll is not None:
+                read_directly(port, self._epoll)
         self.log.info(
             "{setting}: listening on {address}", setting=self._setting, address=self.where
         )

@@ -1,35 +1,25 @@
 """
 Reading what engines send.
 
-The reactor makes some ten calls for every read that it finds possible: it looks
-the connection up, sets a logging context, checks that the descriptor is valid,
-asks a transport, which asks a protocol.  For tokens, which come one to a read,
-that is a fifth of their price.  So the connections to engines are watched by an
-C{epoll} of our own, which the reactor watches as one descriptor; what is found
-there is read in one loop and handed over directly.
-
-Only the reading of bytes is taken over.  Connecting, closing and noticing an end
-stay with Twisted's transport: when a read says that nothing more will come, that
-is left to it again.  Transports that are no plain sockets, and
-systems without C{epoll}, take the ordinary way, L{TransportInlet}.
+An engine's connection is read through an L{Epoll} of our own.  Only the reading
+of bytes is taken over.  Connecting, closing and noticing an end stay with
+Twisted's transport: when a read says that nothing more will come, that is left
+to it again.  Transports that are no plain sockets, and systems without C{epoll},
+take the ordinary way, L{TransportInlet}.
 """
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor, ITransport
+from twisted.internet.interfaces import ITransport
 from twisted.internet.tcp import Connection
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-#: How many connections are read before the reactor has its turn.
-_AT_ONCE = 256
+from twisted_llama.http.epoll import Epoll
 
 
 class Inlet(Protocol):
@@ -97,125 +87,26 @@ class TransportInlet:
     take_back = close = lend
 
 
-@implementer(IReadDescriptor)
-class Inlets:
+def make_inlet(
+    epoll: Epoll,
+    transport: ITransport,
+    receive: Callable[[bytes], None],
+    ends: Callable[[], None],
+    read_bytes: int,
+) -> Inlet:
     """
-    All connections that are read directly, as one descriptor for the reactor.
-    It is open while there is any of them, paused or not.
+    The quickest way in that C{transport} allows.
+
+    @param receive: called with what was read.
+    @param ends: called when nothing more will come, before the protocol hears
+        it from the transport.
+    @param read_bytes: the most that is read at a time.
     """
-
-    _log = Logger()
-
-    def __init__(self, reactor: IReactorFDSet) -> None:
-        self._reactor = reactor
-        self._poll: select.epoll | None = None
-        self._inlets: dict[int, SocketInlet] = {}
-        self._open = 0
-
-    def __len__(self) -> int:
-        """
-        How many connections are read.
-        """
-        return len(self._inlets)
-
-    def make(
-        self,
-        transport: ITransport,
-        receive: Callable[[bytes], None],
-        ends: Callable[[], None],
-        read_bytes: int,
-    ) -> Inlet:
-        """
-        The quickest way in that C{transport} allows.
-
-        @param receive: called with what was read.
-        @param ends: called when nothing more will come, before the protocol hears
-            it from the transport.
-        @param read_bytes: the most that is read at a time.
-        """
-        if isinstance(transport, Connection) and not transport.TLS:
-            handle = transport.getHandle()
-            if isinstance(handle, socket.socket) and self._begin():
-                return SocketInlet(self, transport, handle, receive, ends, read_bytes)
-        return TransportInlet(transport)
-
-    def _begin(self) -> bool:
-        """
-        One more is to be read, if the system lets us.
-        """
-        if self._poll is None:
-            try:
-                self._poll = select.epoll()
-            except (AttributeError, OSError):
-                # It has no such thing, or no descriptor left.
-                return False
-            self._reactor.addReader(self)
-        self._open += 1
-        return True
-
-    def end(self) -> None:
-        """
-        One less is to be read.
-        """
-        self._open -= 1
-        if not self._open and self._poll is not None:
-            self._reactor.removeReader(self)
-            self._poll.close()
-            self._poll = None
-
-    def watch(self, descriptor: int, inlet: SocketInlet) -> None:
-        """
-        Tell an inlet when there is something to read.
-        """
-        assert self._poll is not None
-        self._inlets[descriptor] = inlet
-        self._poll.register(descriptor, select.EPOLLIN)
-
-    def forget(self, descriptor: int) -> None:
-        """
-        The contrary of L{watch}.  Watching it for nothing would not do: C{epoll}
-        tells of an end without being asked, again and again.
-        """
-        assert self._poll is not None
-        del self._inlets[descriptor]
-        self._poll.unregister(descriptor)
-
-    # -- what the reactor asks of a descriptor
-
-    def fileno(self) -> int:
-        """
-        The descriptor that is readable when any connection is.
-        """
-        return -1 if self._poll is None else self._poll.fileno()
-
-    def logPrefix(self) -> str:
-        """
-        For Twisted's own log.
-        """
-        return "engine"
-
-    def doRead(self) -> None:
-        """
-        Read all that can be read.
-        """
-        if self._poll is None:
-            return
-        inlets = self._inlets
-        for descriptor, _ in self._poll.poll(0, _AT_ONCE):
-            # One that was read before may have ended it.
-            inlet = inlets.get(descriptor)
-            if inlet is not None:
-                try:
-                    inlet.read()
-                except Exception:
-                    # As the reactor does it: a defect costs that connection only.
-                    self._log.failure("While reading from an engine")
-                    inlet.cut()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """
-        Our own descriptor cannot be lost.
-        """
+    if isinstance(transport, Connection) and not transport.TLS:
+        handle = transport.getHandle()
+        if isinstance(handle, socket.socket) and epoll.begin():
+            return SocketInlet(epoll, transport, handle, receive, ends, read_bytes)
+    return TransportInlet(transport)
 
 
 class SocketInlet:
@@ -226,7 +117,7 @@ class SocketInlet:
     __slots__ = (
         "_descriptor",
         "_ends",
-        "_inlets",
+        "_epoll",
         "_lent",
         "_open",
         "_paused",
@@ -239,14 +130,14 @@ class SocketInlet:
 
     def __init__(
         self,
-        inlets: Inlets,
+        epoll: Epoll,
         transport: Connection,
         handle: socket.socket,
         receive: Callable[[bytes], None],
         ends: Callable[[], None],
         read_bytes: int,
     ) -> None:
-        self._inlets = inlets
+        self._epoll = epoll
         self._transport = transport
         self._descriptor = handle.fileno()
         self._recv = handle.recv
@@ -266,10 +157,8 @@ class SocketInlet:
         except BlockingIOError:
             return
         except OSError:
-            self.close()
-            self._ends()
             # The system says it once; so this is what the reactor would do.
-            self._transport.connectionLost(Failure(ConnectionLost()))
+            self.lost(Failure(ConnectionLost()))
             return
         if data:
             self._receive(data)
@@ -322,17 +211,17 @@ class SocketInlet:
         if self._open:
             self._open = False
             self._watch()
-            self._inlets.end()
+            self._epoll.end()
 
     def _watch(self) -> None:
         watched = self._open and not self._lent and not self._paused
         if watched != self._watched:
             self._watched = watched
             if watched:
-                self._inlets.watch(self._descriptor, self)
+                self._epoll.watch(self._descriptor, self)
             else:
                 # By its number, before that can be another's.
-                self._inlets.forget(self._descriptor)
+                self._epoll.forget(self._descriptor)
 
     def cut(self) -> None:
         """
@@ -340,3 +229,11 @@ class SocketInlet:
         """
         self.close()
         self._transport.abortConnection()
+
+    def lost(self, reason: Failure) -> None:
+        """
+        The connection is gone.
+        """
+        self.close()
+        self._ends()
+        self._transport.connectionLost(reason)

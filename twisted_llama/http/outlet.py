@@ -17,7 +17,6 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from twisted.internet.interfaces import (
@@ -242,8 +241,10 @@ class SocketOutlet:
     def _end(self) -> None:
         # The transport would ask the reactor first, twice.  It closes the socket
         # when the peer has closed its side too, or is told to.
-        with suppress(OSError):
+        try:  # noqa: SIM105  # many have gone first, and a context costs more than this
             self._shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 @implementer(IPushProducer)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_llama.http.deadlines import Deadlines
-from twisted_llama.http.inlet import Inlets
+from twisted_llama.http.epoll import Epoll
 from twisted_llama.http.turn import Turn
 from twisted_llama.http.upstream import EngineConnection
 
@@ -84,7 +84,7 @@ class EnginePool:
         connect_to: Callable[[ClientFactory], object],
         deadlines: Deadlines,
         turn: Turn,
-        inlets: Inlets,
+        epoll: Epoll,
         silence_seconds: float,
         held_bytes: int = 262144,
     ) -> None:
@@ -102,7 +102,7 @@ class EnginePool:
         self._connect_to = connect_to
         self.deadlines = deadlines
         self.turn = turn
-        self.inlets = inlets
+        self.epoll = epoll
         self.now = deadlines.clock.seconds
         self.silence_seconds = silence_seconds
         self._idle: deque[EngineConnection] = deque()

@@ -22,6 +22,7 @@ from twisted_llama.http.framing import (
     FramingError,
     LengthFraming,
 )
+from twisted_llama.http.inlet import make_inlet
 from twisted_llama.http.outlet import Outlet, make_outlet
 from twisted_llama.http.response_head import ResponseHead, read_response_head
 
@@ -108,8 +109,8 @@ class EngineConnection(Protocol):
         if isinstance(self.transport, Connection):
             self.transport.setTcpNoDelay(True)
             self.transport.bufferSize = self._pool.read_bytes
-        self._inlet = self._pool.inlets.make(
-            self.transport, self.dataReceived, self._ends, self._pool.read_bytes
+        self._inlet = make_inlet(
+            self._pool.epoll, self.transport, self.dataReceived, self._ends, self._pool.read_bytes
         )
         self.outlet = make_outlet(
             self.transport, self._pool.turn, self._inlet.lend, self._inlet.take_back
