@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
@@ -97,6 +97,18 @@ def ends() -> Iterator[Ends]:
     pytest_twisted.blockon(made.port.stopListening())
 
 
+@pytest.mark.parametrize("size", [10, SOON_BYTES - 1, SOON_BYTES, 3 * SOON_BYTES, len(BIG)])
+@pytest_twisted.ensureDeferred
+async def test_the_last_bytes_and_the_end(ends: Ends, size: int) -> None:
+    """All arrives, and the end behind it."""
+    await ends.connect()
+    ends.outlet.write(BIG[:size])
+    ends.outlet.close()
+    await ends.reader.lost
+    ends.reader.lost = succeed(None)
+    assert ends.reader.received == BIG[:size]
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_peer_that_reads(ends: Ends) -> None:
     await ends.connect()
@@ -158,13 +170,15 @@ class Sent:
     def __init__(self, takes: int = 1 << 20) -> None:
         self.takes = takes
         self.pieces: list[bytes] = []
+        self.flags: list[int] = []
         self.shut = False
 
     def shutdown(self, how: int) -> None:
         assert how == socket.SHUT_WR
         self.shut = True
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes, flags: int = 0) -> int:
+        self.flags.append(flags)
         if not self.takes:
             raise BlockingIOError
         self.pieces.append(data[: self.takes])
@@ -226,12 +240,14 @@ def test_what_was_written_in_this_turn_is_sent_before_the_end() -> None:
     clock.advance(0)
     assert sent.pieces == [b"last words"]
     assert sent.shut
+    # Both in one packet, where the system can do that.
+    assert sent.flags == [getattr(socket, "MSG_MORE", 0)]
     outlet.close()
 
 
 def test_one_that_fails_does_not_keep_the_others() -> None:
     class Broken(Sent):
-        def send(self, data: bytes) -> int:
+        def send(self, data: bytes, flags: int = 0) -> int:
             raise RuntimeError("a defect")
 
     clock, sent = Clock(), Sent()

@@ -63,13 +63,16 @@ class GatewayChannel(Protocol):
     log = Logger()
     outlet: Outlet
 
-    def __init__(self, site: GatewaySite, counted_as: str = "") -> None:
+    def __init__(
+        self, site: GatewaySite, counted_as: str = "", peer: IAddress | None = None
+    ) -> None:
         """
         @param counted_as: the address under which the connection was counted.
+        @param peer: who has connected, perhaps for others.
         """
         self.site = site
         self.counted_as = counted_as
-        self._peer: IAddress | None = None
+        self._peer = peer
         self._host: IAddress | None = None
         self.factory = site
         self._limits = site.limits
@@ -104,6 +107,9 @@ class GatewayChannel(Protocol):
         assert self.transport is not None
         if isinstance(self.transport, Connection):
             self.transport.bufferSize = READ_BYTES
+        else:
+            # Behind a haproxy: endpoint the client is not known before it has spoken.
+            self._peer = None
         self.outlet = make_outlet(self.transport, self.site.turn, self._blocked, self._drained)
         self._secure = ISSLTransport.providedBy(self.transport)
         self.deadline = self._now() + self._limits.header_timeout_seconds
@@ -329,8 +335,6 @@ class GatewayChannel(Protocol):
         """
         The client's address.
         """
-        # Asked when the first request is there: behind a haproxy: endpoint it is
-        # not known before.
         if self._peer is None:
             assert self.transport is not None
             self._peer = self.transport.getPeer()

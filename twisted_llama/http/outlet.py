@@ -35,6 +35,8 @@ SOON_BYTES = 16384
 #: What is handed to the transport at a time while a peer is slow.  Each piece
 #: that gets through counts as progress of that peer.
 PIECE_BYTES = 16384
+#: That something follows at once, where the system can be told so.
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class Outlet(Protocol):
@@ -170,7 +172,8 @@ class SocketOutlet:
         if not data:
             return not self.blocked
         try:
-            sent = self._send(data)
+            # The end goes with the last bytes, so that who reads is woken up once.
+            sent = self._send(data, _MORE) if self._ending else self._send(data)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -163,7 +163,7 @@ class GatewaySite(Site):
         ):
             return OneTooMany()
         self._open[host] = count + 1
-        return GatewayChannel(self, host)
+        return GatewayChannel(self, host, addr)
 
     def forget(self, channel: GatewayChannel) -> None:
         """
