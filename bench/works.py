@@ -237,7 +237,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="few keys",
                 ),
             ),
-            turns=5,
+            turns=7,
             fresh=True,
         ),
         _queue_work(scale),
@@ -258,7 +258,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=5,
+            turns=7,
             fresh=True,
         ),
         Work(
@@ -278,7 +278,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=5,
+            turns=7,
             fresh=True,
         ),
         Work(
