@@ -4,6 +4,7 @@ Reading from clients that come through a port of which the reactor reads nothing
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -114,10 +115,11 @@ class World:
     async def close(self) -> None:
         for theirs in self.theirs:
             theirs.close()
-        for ours in self.ours:
+        connected = [ours for ours in self.ours if ours.transport is not None]
+        for ours in connected:
             if ours.reason is None:
                 ours.transport.abortConnection()
-        await self.until(lambda: all(ours.reason is not None for ours in self.ours))
+        await self.until(lambda: all(ours.reason is not None for ours in connected))
         await self.port.stopListening()
 
 
@@ -275,7 +277,7 @@ async def test_no_descriptor_is_left(world: World, monkeypatch: pytest.MonkeyPat
     """Not for the first: it is the reactor's, as any other.  Those that come later are not."""
 
     def full() -> None:
-        raise OSError(24, "Too many open files")
+        raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as without:
         without.setattr(select, "epoll", full)
@@ -285,6 +287,23 @@ async def test_no_descriptor_is_left(world: World, monkeypatch: pytest.MonkeyPat
     await world.until(lambda: ours.received == b"x")
     other, _ = await world.connect()
     assert type(other.transport) is AcceptedConnection
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_cannot_be_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port says so, and accepts the next one."""
+
+    def full(descriptor: int, reader: object) -> None:
+        raise OSError(errno.ENOSPC, "No more watches")
+
+    with monkeypatch.context() as without, capturedLogs() as logged:
+        without.setattr(world.epoll, "watch", full)
+        theirs = socket.create_connection(("127.0.0.1", world.port.getHost().port))
+        world.theirs.append(theirs)
+        await world.until(lambda: any("failure" in event for event in logged))
+    assert [e["failure"].value.errno for e in logged if "failure" in e] == [errno.ENOSPC]
+    assert world.epoll.fileno() == -1
+    assert isinstance((await world.connect())[0].transport, AcceptedConnection)
 
 
 @pytest_twisted.ensureDeferred

@@ -41,8 +41,8 @@ class AcceptedConnection(Server):
         See C{FileDescriptor}.
         """
         if not self._watched:
-            self._watched = True
             self._epoll.watch(self.fileno(), self)
+            self._watched = True
 
     def stopReading(self) -> None:
         """
@@ -99,7 +99,14 @@ def read_directly(port: Port, epoll: Epoll) -> None:
         return
 
     def accept(*details: Any) -> Server:
-        return AcceptedConnection(epoll, *details) if epoll.begin() else Server(*details)
+        if not epoll.begin():
+            return Server(*details)
+        try:
+            return AcceptedConnection(epoll, *details)
+        except OSError:
+            # It cannot be watched; who accepts says so and lets it go.
+            epoll.end()
+            raise
 
     # Here Twisted says that another may be put.
     port.transport = accept  # type: ignore[assignment]  # it is called, no more

@@ -94,10 +94,12 @@ class Epoll:
     def watch(self, descriptor: int, reader: Reader) -> None:
         """
         Tell C{reader} when there is something to read.
+
+        @raise OSError: the system watches no more for this user.
         """
         assert self._poll is not None
-        self._readers[descriptor] = reader
         self._poll.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = reader
 
     def forget(self, descriptor: int) -> None:
         """
