@@ -7,6 +7,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from twisted.internet.address import IPv4Address
 
 from tests.http.bench import Bench, channel_of, get, logged, post, statuses
 from twisted_llama.http.channel import AHEAD_BYTES
@@ -323,3 +324,13 @@ def test_connections_beyond_the_limits() -> None:
     assert bench.connect(host="192.0.2.3").ended == "close"
     first.lose()
     assert bench.connect(host="192.0.2.1").ended == ""
+
+
+def test_connections_that_never_came_to_be_are_not_counted() -> None:
+    """As when the system has no room for a connection whose channel is made already."""
+    bench = Bench(max_connections=3, max_connections_per_address=2)
+    for _ in range(10):
+        bench.site.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+    assert bench.connect(host="192.0.2.1").ended == ""
+    assert bench.connect(host="192.0.2.1").ended == ""
+    assert bench.connect(host="192.0.2.1").ended == "close"

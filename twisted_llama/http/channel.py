@@ -67,7 +67,7 @@ class GatewayChannel(Protocol):
         self, site: GatewaySite, counted_as: str = "", peer: IAddress | None = None
     ) -> None:
         """
-        @param counted_as: the address under which the connection was counted.
+        @param counted_as: the address under which the connection is counted.
         @param peer: who has connected, perhaps for others.
         """
         self.site = site
@@ -114,7 +114,7 @@ class GatewayChannel(Protocol):
         self._secure = ISSLTransport.providedBy(self.transport)
         self.deadline = self._now() + self._limits.header_timeout_seconds
         self.site.deadlines.add(self)
-        self.site.channels.add(self)
+        self.site.remember(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

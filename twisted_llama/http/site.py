@@ -162,8 +162,16 @@ class GatewaySite(Site):
             and not trusts(self.limits.trusted_proxies, host)
         ):
             return OneTooMany()
-        self._open[host] = count + 1
         return GatewayChannel(self, host, addr)
+
+    def remember(self, channel: GatewayChannel) -> None:
+        """
+        A connection is there.  Not every one for which a channel was made comes to
+        be: the system may run out of something in between.
+        """
+        self.channels.add(channel)
+        host = channel.counted_as
+        self._open[host] = self._open.get(host, 0) + 1
 
     def forget(self, channel: GatewayChannel) -> None:
         """
