@@ -70,7 +70,8 @@ class Bench:
 
     def measure(self, work: Work, rounds: int) -> Measured:
         """
-        Measure every case once per round, beginning with another one each time.
+        Measure every case as often in each round as the work says, beginning with
+        another one each time.
         """
         cases = [case for case in work.cases if case.target in self.targets]
         measured = Measured(work, {case.label: [] for case in cases})
@@ -81,7 +82,9 @@ class Bench:
         engine = start_engine(folder, int(max(60.0, self.end - time.monotonic()) + 600))
         running: dict[tuple[str, Variant], Program] = {}
         try:
-            for number in range(1 if work.idle else rounds * work.turns):
+            for number in range(1 if work.idle else rounds * work.starts * work.turns):
+                if work.starts > 1 and number % work.turns == 0:
+                    self._stop(running)
                 turn = number % len(cases)
                 for case in cases[turn:] + cases[:turn]:
                     if case.label in measured.failures:
@@ -97,11 +100,16 @@ class Bench:
                         measured.failures[case.label] = str(problem)
                         self.say(f"{work.name}: {case.label} failed: {problem}")
         finally:
-            for program in running.values():
-                program.stop()
+            self._stop(running)
             engine.stop()
             shutil.rmtree(folder, ignore_errors=True)
         return measured
+
+    @staticmethod
+    def _stop(running: dict[tuple[str, Variant], Program]) -> None:
+        while running:
+            _, program = running.popitem()
+            program.stop()
 
     def _sample(
         self,
@@ -113,6 +121,7 @@ class Bench:
     ) -> Sample:
         who = (case.target, case.variant)
         target = running.get(who)
+        settled = target is not None
         if target is None:
             place = folder / f"{case.target}-{next(self._numbers)}"
             target = self._start(case, place, engine)
@@ -122,7 +131,7 @@ class Bench:
             if work.idle:
                 time.sleep(2)
                 return {"rss_kb": float(target.resident_kb())}
-            if work.fresh:
+            if not settled and (work.fresh or work.starts > 1):
                 self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
             beside = self._start_load(case.companion, target) if case.companion else None
             try:

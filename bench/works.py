@@ -64,6 +64,7 @@ class Work:
     @ivar turns: how often each case has its turn in a round.  A gateway is held
         against itself for a difference of a few per cent, on machines whose speed
         changes by more within a minute: the shorter and more often, the truer.
+    @ivar starts: how often all of that is done in a round, by processes started anew.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Work:
     fresh: bool = False
     idle: bool = False
     turns: int = 1
+    starts: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def make_works(scale: Scale) -> list[Work]:
     # A stream takes two seconds: what is measured begins when all have ended once.
     settled = ("--seconds", f"{scale.seconds:g}", "--warmup", f"{scale.warmup_seconds + 2:g}")
     paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *settled)
-    glance = ("--seconds", f"{scale.seconds / 2:g}", "--warmup", f"{scale.warmup_seconds / 2:g}")
+    glance = ("--seconds", f"{scale.seconds / 4:g}", "--warmup", f"{scale.warmup_seconds / 4:g}")
     glance_small = (*small, *glance)
     glance_paced = (*paced, "--seconds", f"{scale.seconds / 2:g}")
     rushed = ("--clients", "16", "--stream", "--interval-us", "0", "--tokens", "500", *window)
@@ -237,8 +239,8 @@ def make_works(scale: Scale) -> list[Work]:
                     per="few keys",
                 ),
             ),
-            turns=7,
-            fresh=True,
+            turns=5,
+            starts=3,
         ),
         _queue_work(scale),
         Work(
@@ -258,8 +260,8 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=7,
-            fresh=True,
+            turns=5,
+            starts=3,
         ),
         Work(
             "observation-streams",
@@ -278,8 +280,8 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=7,
-            fresh=True,
+            turns=3,
+            starts=3,
         ),
         Work(
             "many",

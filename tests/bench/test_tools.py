@@ -132,6 +132,25 @@ def test_bench_measures_in_turns(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
+def test_bench_starts_anew_what_is_held_against_itself(tmp_path: Path) -> None:
+    """All turns of one start are with the same process, those of the next with another."""
+
+    class Counted(Directly):
+        starts = 0
+
+        def start(self, directory: Path, engine_port: int, variant: Variant) -> Program:
+            self.starts += 1
+            return super().start(directory, engine_port, variant)
+
+    counted = Counted()
+    bench = Bench({"direct": counted}, tmp_path, time.monotonic() + 60, lambda _: None)
+    options = ("--clients", "2", "--seconds", "0.1", "--warmup", "0")
+    work = Work("w", "W", (Case("direct", "direct", options),), ("ok",), turns=2, starts=2)
+    assert len(bench.measure(work, 1).samples["direct"]) == 4
+    assert counted.starts == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_begins_nothing_when_the_time_is_up(tmp_path: Path) -> None:
     """And says so."""
     bench = Bench({"direct": Directly()}, tmp_path, time.monotonic() - 1, lambda _: None)
