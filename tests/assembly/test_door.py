@@ -167,35 +167,6 @@ def test_all_who_wait_are_let_in_at_once(world: World) -> None:
     assert len(world.inside) == 7
 
 
-def test_far_from_the_limit_it_is_looked_once_for_many(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether they come together or one by one; and again when nobody could be let in."""
-    looks = 0
-
-    def look() -> int:
-        nonlocal looks
-        looks += 1
-        return 10
-
-    monkeypatch.setattr(door_module, "next_descriptor", look)
-    monkeypatch.setattr(door_module, "_MUCH", 5)
-    world.come(12)
-    world.turn()
-    assert (len(world.inside), looks) == (12, 1)
-    for _ in range(8):
-        world.come(1)
-        world.turn()
-    assert (len(world.inside), looks) == (20, 1)
-    world.come(1)
-    world.turn()
-    assert (len(world.inside), looks) == (21, 2)
-    world.turn()
-    world.come(1)
-    world.turn()
-    assert (len(world.inside), looks) == (22, 3)
-
-
 def test_what_is_kept_is_not_given_to_clients(world: World) -> None:
     """Who comes later waits outside, and nothing is done for as long as nobody leaves."""
     world.come(5)

@@ -38,7 +38,7 @@ WARNING_SECONDS: Final = 60.0
 #: How many clients are let in before others have their turn.  As many, at worst, may get
 #: numbers among those kept: if there is much room, but all of it below one number.
 _AT_A_TIME: Final = 20
-#: As far from the limit as this it is looked once for as many.
+#: As far from the limit as this it is looked once for all of them.
 _MUCH: Final = 500
 
 
@@ -92,8 +92,6 @@ class Door:
         self._kept = kept
         self._name = name
         self._look_call: IDelayedCall | None = None
-        # How many may come in before it is looked again.
-        self._room = 0
         self._next_warning = float("-inf")
         port.stopReading()
         reactor.addReader(self)
@@ -113,13 +111,9 @@ class Door:
         @return: whether there was room for them.
         """
         port = self._port
-        if most <= _AT_A_TIME and (self._room > 0 or self._has_much_room()):
-            before = port.sessionno
-            port.numberAccepts = min(most, self._room)
+        if most <= _AT_A_TIME and self._has_much_room():
+            port.numberAccepts = most
             port.doRead()
-            let_in = port.sessionno - before
-            # Nobody, although somebody was there: it is to be looked why.
-            self._room = self._room - let_in if let_in else 0
             return True
         for _ in range(most):
             if not self._has_room():
@@ -179,14 +173,12 @@ class Door:
 
     def _has_much_room(self) -> bool:
         """
-        Whether it need not be looked again for each of the next few clients.
+        Whether it need not be looked again for each client.
         """
         try:
-            much = file_limit() - self._kept() - next_descriptor() > _MUCH
+            return file_limit() - self._kept() - next_descriptor() > _MUCH
         except OSError:
-            much = False
-        self._room = _AT_A_TIME if much else 0
-        return much
+            return False
 
     def _has_room(self) -> bool:
         limit = file_limit()
