@@ -304,6 +304,7 @@ def make_works(scale: Scale) -> list[Work]:
             ),
             (*HELD, "opened", "beside.total_ms.p50", "beside.total_ms.p99", "beside.all_bad"),
             (
+                Figure("streams opened", "opened", "gateway", scale.many_held, at_least=True),
                 Figure("streams lost", "lost", "gateway", 0),
                 Figure("status pages' p99", "beside.total_ms.p99", "gateway", 50.0, unit=" ms"),
             ),

@@ -62,6 +62,7 @@ class World:
     """
     A port, its door, and clients.
 
+    @ivar most: how many clients there may be.
     @ivar next: the number of the next descriptor, or why there is none; each
         client that is let in takes one.
     """
@@ -75,7 +76,14 @@ class World:
         self.port.factory.buildProtocol = self.build  # type: ignore[union-attr,method-assign]  # a Factory
         self.port.reactor = self.reactor
         self.port.startListening()
-        self.door = Door(self.reactor, self.port, lambda: KEPT, "PORT=1")
+        self.most = LIMIT
+        self.door = Door(
+            self.reactor,
+            self.port,
+            lambda: KEPT,
+            lambda: self.most - len(self.inside),
+            "PORT=1",
+        )
         self.clients: list[socket.socket] = []
 
     def build(self, addr: object) -> Protocol:
@@ -186,6 +194,28 @@ def test_what_is_kept_is_not_given_to_clients(world: World) -> None:
     world.reactor.advance(LOOK_SECONDS)
     world.turn()
     assert len(world.inside) == 5
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 10000])
+def test_no_more_clients_than_there_may_be(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Whatever number the next one would get, and however much room there is."""
+    monkeypatch.setattr(door_module, "file_limit", lambda: limit)
+    world.most = 3
+    world.next = 10
+    world.come(3)
+    world.turn()
+    assert len(world.inside) == 3
+    world.come(2)
+    world.turn()
+    assert len(world.inside) == 3
+    assert world.door.paused
+    world.most = 4
+    world.reactor.advance(LOOK_SECONDS)
+    world.turn()
+    assert len(world.inside) == 4
+    assert world.door.paused
 
 
 def test_one_line_a_minute(world: World) -> None:

@@ -137,6 +137,34 @@ def test_accepting_pauses_and_resumes(short: Gateway) -> None:
         assert noise not in gateway.output
 
 
+def test_every_client_may_have_a_request_under_way(tmp_path: Path, require: Require) -> None:
+    """Where more are allowed at once than there are descriptors, and those who came later too."""
+    require(hasattr(resource, "prlimit"), "the limits of a running process cannot be set here")
+    limit = 400
+    # Two descriptors for each, and what the gateway has open and keeps beside.
+    room = limit // 3
+    request = {**_QUESTION, "stream": True}
+    settings = {"ENGINE": "mock", "EXTRA_ARGS": f"-np {10 * limit} --delay-ms 600000"}
+    with running(Gateway(tmp_path, settings)) as gateway, contextlib.ExitStack() as stack:
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        clients = []
+        for _ in range(room):
+            clients.append(stack.enter_context(Client.connected(gateway.port)))
+            clients[-1].post("/v1/chat/completions", request, gateway.key)
+            assert clients[-1].begin().status == 200
+        # Half of them leave, and others come who ask for nothing yet.
+        for client in clients[room // 2 :]:
+            client.close()
+        waiting = [stack.enter_context(Client.connected(gateway.port)) for _ in range(room)]
+        gateway.printed(_USED_UP)
+        for client in waiting:
+            client.post("/v1/chat/completions", request, gateway.key)
+        let_in = inside(gateway) - room // 2
+        assert let_in >= room // 2
+        for client in waiting[:let_in]:
+            assert client.begin().status == 200
+
+
 def test_a_limit_below_max_connections_is_told(tmp_path: Path, require: Require) -> None:
     """At the start, with how many clients there is room for."""
     require(hasattr(resource, "prlimit"), "the limits of a running process cannot be set here")

@@ -10,7 +10,10 @@ inside is served.
 
 The rule is about numbers, because the kernel hands out the lowest that is free:
 clients get numbers below the limit less what is kept, so what is kept can be
-had by others at any time, whatever else is open.
+had by others at any time, whatever else is open.  What requests under way have
+already need not be kept for them; but a client that gets such a number when its
+request is over would be one too many for the next, so there is a bound for how
+many clients there are as well.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def file_limit() -> int:
 
 def kept_for_engine(requests_at_once: int) -> int:
     """
-    How many descriptors requests under way take beside those of their clients.
+    How many descriptors requests under way may take beside those of their clients.
 
     @param requests_at_once: how many are sent to the engine at once.
     @return: as many, but no more than half of all: there is no request without
@@ -80,16 +83,25 @@ class Door:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, port: Port, kept: Callable[[], int], name: str) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        port: Port,
+        kept: Callable[[], int],
+        spare: Callable[[], int],
+        name: str,
+    ) -> None:
         """
         @param reactor: C{IReactorFDSet} and C{IReactorTime}.
         @param port: one that listens; it is its reader no more.
-        @param kept: how many descriptors are kept for others than its clients.
+        @param kept: how many more descriptors are kept for others than its clients.
+        @param spare: how many more clients there may be.
         @param name: what the port is called in the log.
         """
         self._reactor = reactor
         self._port = port
         self._kept = kept
+        self._spare = spare
         self._name = name
         self._look_call: IDelayedCall | None = None
         self._next_warning = float("-inf")
@@ -176,14 +188,15 @@ class Door:
         Whether it need not be looked again for each client.
         """
         try:
-            return file_limit() - self._kept() - next_descriptor() > _MUCH
+            room = file_limit() - self._kept() - next_descriptor()
         except OSError:
             return False
+        return min(room, self._spare()) > _MUCH
 
     def _has_room(self) -> bool:
         limit = file_limit()
         try:
-            if next_descriptor() < limit - self._kept():
+            if next_descriptor() < limit - self._kept() and self._spare() > 0:
                 return True
             reason = f"all but those kept for other uses, of {limit}"
         except OSError as error:

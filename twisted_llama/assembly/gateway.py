@@ -63,13 +63,21 @@ class GatewayService(Service):
         )
         self._watch: KeyfileWatch | None = None
         self.graph.health_listener.keep_descriptors(self._kept_from_health_port)
-        self.graph.gateway_listener.keep_descriptors(self._kept_from_clients)
+        self.graph.gateway_listener.keep_descriptors(self._kept_from_clients, self._spare)
 
     def _kept_from_health_port(self) -> int:
-        return FOR_FILES + kept_for_engine(self.graph.gate.max_concurrent)
+        gate = self.graph.gate
+        return FOR_FILES + max(0, kept_for_engine(gate.max_concurrent) - gate.active)
 
     def _kept_from_clients(self) -> int:
         return FOR_HEALTH + self._kept_from_health_port()
+
+    def _room_for_clients(self) -> int:
+        for_engine = kept_for_engine(self.graph.gate.max_concurrent)
+        return max(0, file_limit() - FOR_FILES - FOR_HEALTH - for_engine)
+
+    def _spare(self) -> int:
+        return self._room_for_clients() - len(self.graph.site.channels)
 
     # -- starting ---------------------------------------------------------------
 
@@ -96,14 +104,14 @@ class GatewayService(Service):
             writer.startService()
         for warning in self._loaded.warnings:
             self.log.warn("{warning}", warning=warning)
-        room = file_limit() - self._kept_from_clients()
+        room = self._room_for_clients()
         if room < graph.settings.max_connections:
             self.log.warn(
                 "MAX_CONNECTIONS={most}, but {limit} open files leave room for {room} clients at "
                 "most; further ones wait. Raise the limit: ulimit -n, LimitNOFILE=.",
                 most=graph.settings.max_connections,
                 limit=file_limit(),
-                room=max(0, room),
+                room=room,
             )
         if isinstance(graph.checker, KeyfileChecker):
             self._start_keys(graph.checker)

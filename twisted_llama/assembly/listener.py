@@ -16,7 +16,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_llama.assembly.door import FOR_FILES, Door
+from twisted_llama.assembly.door import FOR_FILES, Door, file_limit
 from twisted_llama.errors import StartupError
 from twisted_llama.http.accepted import read_directly
 from twisted_llama.http.epoll import Epoll
@@ -94,14 +94,19 @@ class Listener(Service):
         self._setting = setting
         self._epoll = epoll
         self._kept: Callable[[], int] = lambda: FOR_FILES
+        self._spare = file_limit
 
-    def keep_descriptors(self, kept: Callable[[], int]) -> None:
+    def keep_descriptors(
+        self, kept: Callable[[], int], spare: Callable[[], int] = file_limit
+    ) -> None:
         """
-        Let no client in unless so many file descriptors are left for others.
+        Let no client in unless so many more file descriptors are left for others.
 
         @param kept: asked again for every client.
+        @param spare: how many more clients there may be, whatever is left; likewise.
         """
         self._kept = kept
+        self._spare = spare
 
     def privilegedStartService(self) -> None:
         """
@@ -128,7 +133,9 @@ class Listener(Service):
             prepare(port.socket)
         # Endpoints of other makes may give a port of their own, which accepts as it likes.
         if isinstance(port, Port) and IReactorFDSet.providedBy(self._reactor):
-            self._door = Door(self._reactor, port, lambda: self._kept(), self._setting)
+            self._door = Door(
+                self._reactor, port, lambda: self._kept(), lambda: self._spare(), self._setting
+            )
             if self._epoll is not None:
                 read_directly(port, self._epoll)
         self.log.info(
