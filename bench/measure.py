@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -81,28 +83,19 @@ class Bench:
         folder.mkdir(parents=True)
         engine = start_engine(folder, int(max(60.0, self.end - time.monotonic()) + 600))
         running: dict[tuple[str, Variant], Program] = {}
-        try:
-            for number in range(1 if work.idle else rounds * work.starts * work.turns):
-                if work.starts > 1 and number % work.turns == 0:
-                    self._stop(running)
-                turn = number % len(cases)
-                for case in cases[turn:] + cases[:turn]:
-                    if case.label in measured.failures:
-                        continue
-                    if time.monotonic() > self.end:
-                        measured.failures[case.label] = "the time was up"
-                        continue
-                    self.say(f"{work.name}: round {number + 1}, {case.label}")
-                    try:
-                        sample = self._sample(work, case, engine, running, folder)
-                        measured.samples[case.label].append(sample)
-                    except BenchError as problem:
-                        measured.failures[case.label] = str(problem)
-                        self.say(f"{work.name}: {case.label} failed: {problem}")
-        finally:
-            self._stop(running)
-            engine.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+        # What a thread has started dies with that thread: so they last as long.
+        with ThreadPoolExecutor(len(cases) if work.together else 1) as pool:
+            try:
+                for number in range(1 if work.idle else rounds * work.starts * work.turns):
+                    if work.starts > 1 and number % work.turns == 0:
+                        self._stop(running)
+                    turn = number % len(cases)
+                    take = partial(self._take, measured, number, engine, running, folder)
+                    list(pool.map(take, cases[turn:] + cases[:turn]))
+            finally:
+                self._stop(running)
+                engine.stop()
+                shutil.rmtree(folder, ignore_errors=True)
         return measured
 
     @staticmethod
@@ -110,6 +103,29 @@ class Bench:
         while running:
             _, program = running.popitem()
             program.stop()
+
+    def _take(
+        self,
+        measured: Measured,
+        number: int,
+        engine: Program,
+        running: dict[tuple[str, Variant], Program],
+        folder: Path,
+        case: Case,
+    ) -> None:
+        work = measured.work
+        if case.label in measured.failures:
+            return
+        if time.monotonic() > self.end:
+            measured.failures[case.label] = "the time was up"
+            return
+        self.say(f"{work.name}: round {number + 1}, {case.label}")
+        try:
+            sample = self._sample(work, case, engine, running, folder)
+            measured.samples[case.label].append(sample)
+        except BenchError as problem:
+            measured.failures[case.label] = str(problem)
+            self.say(f"{work.name}: {case.label} failed: {problem}")
 
     def _sample(
         self,

@@ -114,7 +114,7 @@ class Program:
     ) -> Program:
         """
         Start C{argv} in C{directory}, in a session of its own; it dies when
-        this process does, however that ends.
+        the thread does that has called this, however that ends.
         """
         directory.mkdir(parents=True, exist_ok=True)
         output = directory / f"{name}.out"

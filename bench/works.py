@@ -65,6 +65,8 @@ class Work:
         against itself for a difference of a few per cent, on machines whose speed
         changes by more within a minute: the shorter and more often, the truer.
     @ivar starts: how often all of that is done in a round, by processes started anew.
+    @ivar together: all cases at the same time instead of one after the other: what
+        disturbs one disturbs the others as much.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Work:
     idle: bool = False
     turns: int = 1
     starts: int = 1
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def make_works(scale: Scale) -> list[Work]:
     paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *settled)
     glance = ("--seconds", f"{scale.seconds / 4:g}", "--warmup", f"{scale.warmup_seconds / 4:g}")
     glance_small = (*small, *glance)
-    glance_paced = (*paced, "--seconds", f"{scale.seconds / 2:g}")
+    half_paced = (*paced, "--clients", "100", "--seconds", f"{scale.seconds / 2:g}")
     rushed = ("--clients", "16", "--stream", "--interval-us", "0", "--tokens", "500", *window)
     a_second = ("--interval-us", "1000000", "--tokens", "100000")
     held = (*a_second, "--seconds", f"{scale.seconds:g}")
@@ -161,6 +164,7 @@ def make_works(scale: Scale) -> list[Work]:
                 _ratio("CPU per token, to nginx's", "cpu_us_per_token", "nginx", 2.0),
                 _ratio("time to first token p99, to Caddy's", "first_ms.p99", "caddy", 1.0),
             ),
+            starts=3,
         ),
         Work(
             "rush",
@@ -265,10 +269,10 @@ def make_works(scale: Scale) -> list[Work]:
         ),
         Work(
             "observation-streams",
-            "The price of observation: streams",
+            "The price of observation: streams, 100 on each at the same time",
             (
-                Case("observed", "gateway", glance_paced),
-                Case("unobserved", "gateway", glance_paced, Variant(unobserved=True)),
+                Case("observed", "gateway", half_paced),
+                Case("unobserved", "gateway", half_paced, Variant(unobserved=True)),
             ),
             PER_TOKEN,
             (
@@ -280,8 +284,9 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=3,
-            starts=3,
+            turns=4,
+            starts=4,
+            together=True,
         ),
         Work(
             "many",
