@@ -73,7 +73,7 @@ class Bench:
     def measure(self, work: Work, rounds: int) -> Measured:
         """
         Measure every case as often in each round as the work says, beginning with
-        another one each time.
+        another one each time.  Each round has its own processes.
         """
         cases = [case for case in work.cases if case.target in self.targets]
         measured = Measured(work, {case.label: [] for case in cases})
@@ -86,8 +86,8 @@ class Bench:
         # What a thread has started dies with that thread: so they last as long.
         with ThreadPoolExecutor(len(cases) if work.together else 1) as pool:
             try:
-                for number in range(1 if work.idle else rounds * work.starts * work.turns):
-                    if work.starts > 1 and number % work.turns == 0:
+                for number in range(1 if work.idle else rounds * work.turns):
+                    if number % work.turns == 0:
                         self._stop(running)
                     turn = number % len(cases)
                     take = partial(self._take, measured, number, engine, running, folder)
@@ -147,7 +147,7 @@ class Bench:
             if work.idle:
                 time.sleep(2)
                 return {"rss_kb": float(target.resident_kb())}
-            if not settled and (work.fresh or work.starts > 1):
+            if not settled:
                 self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
             beside = self._start_load(case.companion, target) if case.companion else None
             try:

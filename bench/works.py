@@ -59,12 +59,11 @@ class Figure:
 class Work:
     """
     @ivar columns: metrics shown in the report's table.
-    @ivar fresh: start the targets anew for each measurement: for memory, and
-        because one process of the same code differs from the next.
+    @ivar fresh: start the targets anew for each measurement, not for each round only:
+        for memory, and because one process of the same code differs from the next.
     @ivar turns: how often each case has its turn in a round.  A gateway is held
         against itself for a difference of a few per cent, on machines whose speed
         changes by more within a minute: the shorter and more often, the truer.
-    @ivar starts: how often all of that is done in a round, by processes started anew.
     @ivar together: all cases at the same time instead of one after the other: what
         disturbs one disturbs the others as much.
     """
@@ -77,7 +76,6 @@ class Work:
     fresh: bool = False
     idle: bool = False
     turns: int = 1
-    starts: int = 1
     together: bool = False
 
 
@@ -164,7 +162,6 @@ def make_works(scale: Scale) -> list[Work]:
                 _ratio("CPU per token, to nginx's", "cpu_us_per_token", "nginx", 2.0),
                 _ratio("time to first token p99, to Caddy's", "first_ms.p99", "caddy", 1.0),
             ),
-            starts=3,
         ),
         Work(
             "rush",
@@ -223,7 +220,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="100 streams",
                 ),
             ),
-            turns=5,
+            turns=2,
             fresh=True,
         ),
         Work(
@@ -244,7 +241,6 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
-            starts=3,
         ),
         _queue_work(scale),
         Work(
@@ -265,7 +261,6 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
-            starts=3,
         ),
         Work(
             "observation-streams",
@@ -284,8 +279,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=4,
-            starts=4,
+            turns=5,
             together=True,
         ),
         Work(
@@ -364,6 +358,5 @@ def _queue_work(scale: Scale) -> Work:
                 per="10 waiting",
             ),
         ),
-        turns=3,
         fresh=True,
     )
