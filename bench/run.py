@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -98,6 +99,8 @@ def main(argv: Sequence[str]) -> int:
     @return: 0 when something was measured.
     """
     options = parse(argv)
+    # Ended politely it stops what it has started, as by Ctrl-C: children of those live on else.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     works, rounds = choose(options), options.rounds or (1 if options.quick else 3)
     began, files = time.monotonic(), raise_file_limit()
     try:
