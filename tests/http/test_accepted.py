@@ -8,53 +8,28 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port, Server
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.http.lines import End, Lines, closed
 from twisted_llama.http.accepted import AcceptedConnection, read_directly
 from twisted_llama.http.epoll import Epoll
 
 RESET = b"\1\0\0\0\0\0\0\0"
 
 
-class Client(Protocol):
-    """
-    Our end of a client's connection.
-    """
-
-    transport: Any
-    reason: Failure | None = None
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.act: Callable[[], object] = lambda: None
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-        self.act()
-
-    def connectionLost(  # type: ignore[override]  # no default is a Failure
-        self, reason: Failure | None = None
-    ) -> None:
-        assert self.reason is None
-        self.reason = reason
-
-
 @implementer(IHalfCloseableProtocol)
-class HalfCloseable(Client):
+class HalfCloseable(End):
     """
     One that may still be written to when the client has said everything.
     """
@@ -68,68 +43,40 @@ class HalfCloseable(Client):
         """Nobody asks."""
 
 
-class World:
+class World(Lines[End]):
     """
     A port, what it is read through, and its clients.
     """
 
     def __init__(self) -> None:
-        self.reactor: Any = reactor
-        self.epoll = Epoll(self.reactor)
-        self.protocol: type[Client] = Client
-        self.ours: list[Client] = []
-        self.theirs: list[socket.socket] = []
+        super().__init__()
+        self.protocol: type[End] = End
         factory = Factory()
         factory.noisy = False
         factory.buildProtocol = self._build  # type: ignore[method-assign]  # keeps them
         self.port: Port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
         read_directly(self.port, self.epoll)
 
-    def _build(self, addr: object) -> Client:
+    def _build(self, addr: object) -> End:
         self.ours.append(self.protocol())
         return self.ours[-1]
 
-    async def connect(self) -> tuple[Client, socket.socket]:
+    async def connect(self) -> tuple[End, socket.socket]:
         count = len(self.ours)
         theirs = socket.create_connection(("127.0.0.1", self.port.getHost().port))
         self.theirs.append(theirs)
         await self.until(lambda: len(self.ours) > count and self.ours[-1].transport)
         return self.ours[-1], theirs
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        for _ in range(2000):
-            if condition():
-                return
-            # Between two looks at the condition, so that the reactor gets on.
-            await deferLater(self.reactor, 0.005)
-        raise AssertionError("it never came about")
-
-    async def turn(self) -> None:
-        """What was there to be read has been read, for something later has."""
-        ours, theirs = await self.connect()
-        theirs.sendall(b".")
-        await self.until(lambda: ours.received == b".")
-        theirs.close()
-        await self.until(lambda: ours.reason is not None)
-
     async def close(self) -> None:
-        for theirs in self.theirs:
-            theirs.close()
-        connected = [ours for ours in self.ours if ours.transport is not None]
-        for ours in connected:
-            if ours.reason is None:
-                ours.transport.abortConnection()
-        await self.until(lambda: all(ours.reason is not None for ours in connected))
+        await super().close()
         await self.port.stopListening()
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    made = World()
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-    assert len(made.epoll) == 0
-    assert made.epoll.fileno() == -1
+    with closed(World()) as world:
+        yield world
 
 
 @pytest_twisted.ensureDeferred

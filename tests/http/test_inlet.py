@@ -7,66 +7,55 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import ClientFactory
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from tests.http.bench import NO_EPOLL
+from tests.http.lines import End, Lines, closed
 from twisted_llama.http.epoll import Epoll
 from twisted_llama.http.inlet import SocketInlet, TransportInlet, make_inlet
 
 
-class Ours(Protocol):
+class Ours(End):
     """
-    Our end of a connection, which reads through an inlet.
+    One that reads through an inlet.
     """
 
     def __init__(self, epoll: Epoll) -> None:
+        super().__init__()
         self._epoll = epoll
         self.inlet: Any = None
-        self.received = b""
         self.ends = 0
-        self.reason: Failure | None = None
-        self.act: Callable[[], object] = lambda: None
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
         self.inlet = make_inlet(self._epoll, self.transport, self.dataReceived, self._ends, 16)
 
     def _ends(self) -> None:
         assert self.reason is None
         self.ends += 1
 
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-        self.act()
-
     def connectionLost(  # type: ignore[override]  # no default is a Failure
         self, reason: Failure | None = None
     ) -> None:
         self.inlet.close()
-        self.reason = reason
+        super().connectionLost(reason)
 
 
-class Lines:
+class EngineLines(Lines[Ours]):
     """
-    Several connections, and the plain sockets at their other ends.
+    As those to an engine.
     """
 
     def __init__(self) -> None:
-        self.epoll = Epoll(reactor)  # type: ignore[arg-type]  # the module is the reactor
-        self.ours: list[Ours] = []
-        self.theirs: list[socket.socket] = []
+        super().__init__()
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     async def connect(self) -> tuple[Ours, socket.socket]:
@@ -75,51 +64,28 @@ class Lines:
         factory.noisy = False
         factory.buildProtocol = lambda addr: ours  # type: ignore[method-assign]  # for this one
         host, port = self._listener.getsockname()
-        reactor.connectTCP(host, port, factory)  # type: ignore[attr-defined]  # the same
+        self.reactor.connectTCP(host, port, factory)
         await self.until(lambda: ours.inlet is not None)
         theirs, _ = self._listener.accept()
         self.ours.append(ours)
         self.theirs.append(theirs)
         return ours, theirs
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        for _ in range(2000):
-            if condition():
-                return
-            # Between two looks at the condition, so that the reactor gets on.
-            await deferLater(reactor, 0.005)  # type: ignore[arg-type]  # the same
-        raise AssertionError("it never came about")
-
-    async def turn(self) -> None:
-        """What was there to be read has been read, for something later has."""
-        ours, theirs = await self.connect()
-        theirs.sendall(b".")
-        await self.until(lambda: ours.received == b".")
-        theirs.close()
-        await self.until(lambda: ours.reason is not None)
-
     async def close(self) -> None:
-        for theirs in self.theirs:
-            theirs.close()
         for ours in self.ours:
-            if ours.reason is None and ours.transport is not None:
-                ours.inlet.close()
-                ours.transport.abortConnection()  # type: ignore[attr-defined]  # TCP
-        await self.until(lambda: all(ours.reason is not None for ours in self.ours))
+            ours.inlet.close()
+        await super().close()
         self._listener.close()
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    made = Lines()
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-    assert len(made.epoll) == 0
-    assert made.epoll.fileno() == -1
+def lines() -> Iterator[EngineLines]:
+    with closed(EngineLines()) as lines:
+        yield lines
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_sent_is_read(lines: Lines) -> None:
+async def test_what_is_sent_is_read(lines: EngineLines) -> None:
     """In pieces of the size that was asked for, each connection its own."""
     pairs = [await lines.connect() for _ in range(3)]
     assert all(isinstance(ours.inlet, SocketInlet) for ours, _ in pairs)
@@ -133,7 +99,7 @@ async def test_what_is_sent_is_read(lines: Lines) -> None:
 @pytest.mark.parametrize(("how", "reason"), [("close", ConnectionDone), ("reset", ConnectionLost)])
 @pytest_twisted.ensureDeferred
 async def test_an_end_is_told_as_the_transport_tells_it(
-    lines: Lines, how: str, reason: type[Exception]
+    lines: EngineLines, how: str, reason: type[Exception]
 ) -> None:
     """And at once, before anybody could use the connection again."""
     ours, theirs = await lines.connect()
@@ -150,7 +116,7 @@ async def test_an_end_is_told_as_the_transport_tells_it(
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_paused_is_not_read(lines: Lines) -> None:
+async def test_one_that_is_paused_is_not_read(lines: EngineLines) -> None:
     """Not even when its peer breaks off, which C{epoll} tells unasked."""
     ours, theirs = await lines.connect()
     other, _ = await lines.connect()
@@ -169,7 +135,7 @@ async def test_one_that_is_paused_is_not_read(lines: Lines) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_lent_is_read_by_the_transport(lines: Lines) -> None:
+async def test_one_that_is_lent_is_read_by_the_transport(lines: EngineLines) -> None:
     ours, theirs = await lines.connect()
     ours.inlet.lend()
     assert len(lines.epoll) == 0
@@ -188,7 +154,7 @@ async def test_one_that_is_lent_is_read_by_the_transport(lines: Lines) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_paused_and_lent(lines: Lines) -> None:
+async def test_paused_and_lent(lines: EngineLines) -> None:
     """Whichever comes first, nothing is read before the one is over, and by us only after both."""
     ours, theirs = await lines.connect()
     ours.inlet.pause()
@@ -206,7 +172,7 @@ async def test_paused_and_lent(lines: Lines) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_defect_costs_one_connection(lines: Lines) -> None:
+async def test_a_defect_costs_one_connection(lines: EngineLines) -> None:
     bad, their_bad = await lines.connect()
     good, their_good = await lines.connect()
     bad.act = lambda: 1 / 0
@@ -220,7 +186,7 @@ async def test_a_defect_costs_one_connection(lines: Lines) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_may_end_another_that_is_to_be_read_too(lines: Lines) -> None:
+async def test_one_may_end_another_that_is_to_be_read_too(lines: EngineLines) -> None:
     """Of both only the first is read."""
     pairs = [await lines.connect() for _ in range(2)]
     one, other = (ours for ours, _ in pairs)
@@ -249,7 +215,7 @@ def test_transports_that_are_no_sockets() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_system_without_epoll(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_without_epoll(lines: EngineLines, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as without:
         without.delattr(select, "epoll")
         ours, theirs = await lines.connect()
@@ -259,7 +225,7 @@ async def test_a_system_without_epoll(lines: Lines, monkeypatch: pytest.MonkeyPa
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptor_is_left(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_descriptor_is_left(lines: EngineLines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the first connection; those that come later are read directly again."""
 
     def full() -> None:
