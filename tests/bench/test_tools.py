@@ -132,8 +132,8 @@ def test_bench_measures_in_turns(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
-def test_bench_starts_anew_what_is_held_against_itself(tmp_path: Path) -> None:
-    """All turns of one start are with the same process, those of the next with another."""
+def test_each_round_has_its_own_processes(tmp_path: Path) -> None:
+    """All turns of one are with the same process, those of the next with another."""
 
     class Counted(Directly):
         starts = 0
@@ -145,9 +145,24 @@ def test_bench_starts_anew_what_is_held_against_itself(tmp_path: Path) -> None:
     counted = Counted()
     bench = Bench({"direct": counted}, tmp_path, time.monotonic() + 60, lambda _: None)
     options = ("--clients", "2", "--seconds", "0.1", "--warmup", "0")
-    work = Work("w", "W", (Case("direct", "direct", options),), ("ok",), turns=2, starts=2)
-    assert len(bench.measure(work, 1).samples["direct"]) == 4
+    work = Work("w", "W", (Case("direct", "direct", options),), ("ok",), turns=2)
+    assert len(bench.measure(work, 2).samples["direct"]) == 4
     assert counted.starts == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_measures_together_what_is_to_be_disturbed_alike(tmp_path: Path) -> None:
+    """Each with a process of its own, which lasts for all turns."""
+    bench = Bench({"direct": Directly()}, tmp_path, time.monotonic() + 60, lambda _: None)
+    options = ("--clients", "2", "--seconds", "0.1", "--warmup", "0")
+    cases = (
+        Case("one", "direct", options),
+        Case("other", "direct", options, Variant(keys=11)),
+    )
+    measured = bench.measure(Work("w", "W", cases, ("ok",), turns=2, together=True), 1)
+    assert measured.failures == {}
+    for samples in measured.samples.values():
+        assert [sample["all_bad"] for sample in samples] == [0, 0]
     assert list(tmp_path.iterdir()) == []
 
 
