@@ -3,7 +3,7 @@ What an answer says of itself: any bytes, in any pieces.
 
 Promises: nothing is raised; pieces make no difference, as long as no event is
 forgotten; what is remembered is bounded; and the figures are numbers, the model
-a plain word.
+a name of some length.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PIECES = [
     b'"predicted_n":7',
     b'"predicted_ms":89.5',
     b'"model":"a-model.gguf"',
+    b'"model":"\xc3\xa4 \\u00e4 \\ud800 \\x\xff"',
     b'\\"model\\":\\"not this\\"',
     b'"model": ',
     b'"prompt_tokens":',
@@ -56,22 +57,25 @@ def check(octets: bytes) -> None:
         assert other[1] == ended, f"{pieces!r}: {other}, not {usage, ended}"
         # Two events are remembered, so none is forgotten before the third.
         assert other[0] == usage or whole.count(b"\n\n") > 1, f"{pieces!r}: {other}, not {usage}"
-    for number in (usage.prompt_tokens, usage.generated_tokens):
+    *tokens, seconds = usage[0]
+    for number in tokens:
         assert number is None or (type(number) is int and 0 <= number < 10**16), usage
-    seconds = usage.generation_seconds
     assert seconds is None or 0 <= seconds < 10**13, usage
-    model = usage.model
-    assert model is None or (0 < len(model) <= 200 and model.isascii() and model.isprintable())
+    model = usage[1]
+    assert model is None or (type(model) is str and 0 < len(model) <= 200), usage
     assert not ended or not whole or whole.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")), whole[-8:]
 
 
-def tapped(pieces: list[bytes]) -> tuple[Usage, bool]:
+def tapped(pieces: list[bytes]) -> tuple[tuple[Usage, str | None], bool]:
     """
     Pass pieces through a tap.
+
+    @return: what it has read, the figures and the model, and whether the last event
+        is whole.
     """
     tap = UsageTap()
     for piece in pieces:
         tap.feed(piece)
         held = len(tap._before) + len(tap._last)
         assert held <= 2 * TAIL_BYTES, f"{held} bytes are held"
-    return tap.read(), tap.ends_event()
+    return (tap.read(), tap.read_model()), tap.ends_event()

@@ -197,7 +197,7 @@ def test_facts_of_a_stream(world: World) -> None:
     assert exchange.bytes_sent == sum(map(len, events))
     assert (exchange.prompt_tokens, exchange.generated_tokens) == (34, 12)
     assert exchange.generation_seconds == 0.6005
-    assert exchange.model == "little.gguf"
+    assert exchange.read_model() == "little.gguf"
 
 
 def test_facts_of_a_client_that_has_left(world: World) -> None:
@@ -241,7 +241,7 @@ def test_every_observer_hears_once(world: World) -> None:
     Also of requests that came together on one connection.
     """
     heard: list[Exchange] = []
-    world.watcher._observers += (heard.append,)
+    world.watcher._observers += (heard.extend,)
     client = world.client()
     client.send(b"".join(client.request(b"GET", b"/ping") for _ in range(3)))
     client.ask(b"POST", b"/v1/x", body=b"{}")

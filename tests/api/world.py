@@ -216,7 +216,7 @@ class World:
             Cors(chosen.cors_origins),
             chosen.trusted_proxies,
             chosen.max_connections_per_ip,
-            (self._exchanges.append, self.metrics.observe),
+            (self._exchanges.extend, self.metrics.observe),
             self.clock.seconds,
             self.wall_clock,
             RequestIds(b"test"),

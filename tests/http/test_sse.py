@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.http.splits import split
-from twisted_llama.http.sse import TAIL_BYTES, Usage, UsageTap, _count
+from twisted_llama.http.sse import TAIL_BYTES, UsageTap, _count
 
 STREAM_END = (
     b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m.gguf",'
@@ -31,7 +31,8 @@ def fed(pieces: list[bytes]) -> UsageTap:
 def test_the_end_of_a_stream_in_any_split(data: st.DataObject, before: int) -> None:
     stream = b'data: {"delta":{"content":"x"}}\n\n' * before + STREAM_END
     tap = fed(data.draw(split(stream)))
-    assert tap.read() == Usage(12, 7, 0.2505, "m.gguf")
+    assert tap.read() == (12, 7, 0.2505)
+    assert tap.read_model() == "m.gguf"
     assert tap.ends_event()
 
 
@@ -45,7 +46,9 @@ def test_usage_wins_over_timings(data: st.DataObject) -> None:
             "timings": {"predicted_n": 1, "prompt_n": 2, "predicted_ms": 1000},
         }
     ).encode()
-    assert fed(data.draw(split(body))).read() == Usage(6, 5, 1.0, "a")
+    tap = fed(data.draw(split(body)))
+    assert tap.read() == (6, 5, 1.0)
+    assert tap.read_model() == "a"
 
 
 @given(
@@ -62,27 +65,29 @@ def test_usage_wins_over_timings(data: st.DataObject) -> None:
 )
 def test_the_usual_spelling_is_read_like_any_other(before: bytes, parts: list[bytes]) -> None:
     tail = before + b"".join(parts)
-    usage = fed([tail]).read()
+    prompt_tokens, generated_tokens, _ = fed([tail]).read()
     at = tail.rfind(b'"usage":')
     expected = (
         _count(tail, b'"prompt_tokens":', at) if at >= 0 else None,
         _count(tail, b'"completion_tokens":', at) if at >= 0 else None,
     )
-    assert (usage.prompt_tokens, usage.generated_tokens) == expected
+    assert (prompt_tokens, generated_tokens) == expected
 
 
 @given(st.text())
 def test_what_the_model_wrote_is_not_counted(text: str) -> None:
     fake = text + '{"usage":{"completion_tokens":99,"prompt_tokens":98},"model":"fake"}'
     body = json.dumps({"content": fake, "usage": {"completion_tokens": 1, "prompt_tokens": 2}})
-    usage = fed([body.encode()]).read()
-    assert (usage.prompt_tokens, usage.generated_tokens, usage.model) == (2, 1, None)
+    tap = fed([body.encode()])
+    assert tap.read() == (2, 1, None)
+    assert tap.read_model() is None
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=20))
 def test_it_never_fails_and_holds_little(pieces: list[bytes]) -> None:
     tap = fed(pieces)
     tap.read()
+    tap.read_model()
     assert len(tap._before) + len(tap._last) <= 2 * TAIL_BYTES
 
 
@@ -90,7 +95,29 @@ def test_it_never_fails_and_holds_little(pieces: list[bytes]) -> None:
 def test_the_model_is_found_without_counts(data: st.DataObject) -> None:
     stream = b'data: {"model":"m.gguf","choices":[{"delta":{"content":"x"}}]}\n\n' * 3
     stream += b"data: [DONE]\n\n"
-    assert fed(data.draw(split(stream))).read() == Usage(model="m.gguf")
+    tap = fed(data.draw(split(stream)))
+    assert tap.read() == (None, None, None)
+    assert tap.read_model() == "m.gguf"
+
+
+@pytest.mark.parametrize(
+    ("member", "model"),
+    [
+        (b'"m.gguf"', "m.gguf"),
+        (b' "\xc3\xa4 \\"\\u00e4\\""', 'ä "ä"'),
+        (b'"\xff"', None),
+        (b'"\\x"', None),
+        (b'""', None),
+        (b'"' + b"x" * 201 + b'"', None),
+        (b'"m', None),
+        (b"7", None),
+    ],
+)
+def test_names_of_models(member: bytes, model: str | None) -> None:
+    """
+    As JSON writes them; what is none is left out.
+    """
+    assert fed([b'{"model":' + member + b"}"]).read_model() == model
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_llama.limits.window import WINDOW_SECONDS, Window, give_back, is_idle, new_window, take
+from twisted_llama.limits.window import WINDOW_SECONDS, Window, give_back, new_window, take
 
 # Eighths of a second are exact in floating point.
 STEPS = st.lists(st.integers(0, 120).map(lambda eighths: eighths / 8), min_size=1, max_size=60)
@@ -50,13 +50,6 @@ def test_a_clock_that_goes_back_stands_still() -> None:
     assert take(window, 1, 50.0, 1).retry_after_seconds == 60
     assert not take(window, 1, 159.0, 2).allowed
     assert take(window, 1, 160.0, 3).allowed
-
-
-def test_a_window_is_idle_when_its_last_use_is_a_minute_ago() -> None:
-    window = new_window()
-    take(window, 1, 0.0, 0)
-    assert not is_idle(window, 59.875)
-    assert is_idle(window, 60.0)
 
 
 @given(steps=STEPS, limits=st.lists(st.integers(1, 6), min_size=1, max_size=3))

@@ -1,9 +1,15 @@
 """
-Finished exchanges for tests.
+Finished exchanges for tests, and what is logged when one is defective.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.logger import LogEvent, globalLogPublisher
+
+from twisted_llama.http.sse import UsageTap
 from twisted_llama.telemetry.endpoints import endpoint_label
 from twisted_llama.telemetry.exchange import Exchange
 
@@ -25,3 +31,30 @@ def finished_exchange(
     for name, value in facts.items():
         setattr(exchange, name, value)
     return exchange
+
+
+def tap_of(body: bytes) -> UsageTap:
+    """
+    What remembers the end of this answer.
+    """
+    tap = UsageTap()
+    tap.feed(body)
+    return tap
+
+
+@contextmanager
+def logged_failures() -> Iterator[list[LogEvent]]:
+    """
+    Collect what is logged with a failure.
+    """
+    events: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.telemetry.exchanges import STARTED_WALL, finished_exchange
+from tests.telemetry.exchanges import STARTED_WALL, finished_exchange, logged_failures, tap_of
+from twisted_llama.http.sse import UsageTap
 from twisted_llama.telemetry.access_log import AccessLog, format_json, format_text
 from twisted_llama.telemetry.exchange import Exchange
 
@@ -30,6 +31,11 @@ hostile_bytes = st.one_of(
 hostile_text = st.one_of(st.text(), st.text(alphabet='a|" \\\r\n\x1b\x85\u2028\ud800', max_size=20))
 
 
+def naming(model: str) -> UsageTap:
+    """What remembers an answer by this model."""
+    return tap_of(b'{"model":%b}' % json.dumps(model).encode("ascii"))
+
+
 @st.composite
 def hostile_exchanges(draw: st.DrawFn) -> Exchange:
     """Exchanges in which everything that others choose is hostile."""
@@ -45,7 +51,7 @@ def hostile_exchanges(draw: st.DrawFn) -> Exchange:
     exchange.finished = started + draw(st.floats(0, 1e6))
     exchange.key_id = draw(hostile_text)
     exchange.status = draw(st.integers(100, 999))
-    exchange.model = draw(st.none() | hostile_text)
+    exchange.tap = draw(st.none() | st.builds(naming, hostile_text))
     exchange.generated_tokens = draw(st.none() | st.integers(0))
     exchange.first_byte_seconds = draw(st.none() | st.floats(0, 1e6))
     return exchange
@@ -72,7 +78,7 @@ def test_json_parses_and_has_all_names(exchange: Exchange) -> None:
     assert line.isprintable()
     record = json.loads(line)
     assert list(record) == JSON_NAMES
-    assert record["model"] == exchange.model
+    assert record["model"] == exchange.read_model()
     assert record["tokens"] == exchange.generated_tokens
     for name in ("key_id", "method", "path", "request_id"):
         assert record[name].isprintable()
@@ -92,7 +98,7 @@ def test_json_line() -> None:
         key_id="alice",
         queue_seconds=0.25,
         first_byte_seconds=0.0125,
-        model="Modell-ä.gguf",
+        tap=tap_of('{"model": "Modell-ä.gguf"}'.encode()),
         generated_tokens=7,
     )
     assert json.loads(format_json(exchange)) == {
@@ -133,24 +139,34 @@ def test_protected_paths_are_logged(log_format: str) -> None:
     """Refused ones too, with the key id - where there was none."""
     lines: list[str] = []
     assert log_format in ("text", "json")
-    log = AccessLog(lines.append, "json" if log_format == "json" else "text")
+    log = AccessLog(lines.extend, "json" if log_format == "json" else "text")
     exchange = finished_exchange(status=401, outcome="refused")
-    log.observe(exchange)
+    log.observe([exchange])
     assert lines == [format_json(exchange) if log_format == "json" else format_text(exchange)]
 
 
 def test_public_and_broken_ones_are_not_logged() -> None:
     """Public paths and requests that named none are left out."""
     lines: list[str] = []
-    log = AccessLog(lines.append)
-    log.observe(finished_exchange(b"/ping", public=True))
-    log.observe(finished_exchange(b"", named_path=False, status=400))
+    log = AccessLog(lines.extend)
+    log.observe([finished_exchange(b"/ping", public=True)])
+    log.observe([finished_exchange(b"", named_path=False, status=400)])
     assert lines == []
 
 
 def test_nothing_is_formatted_when_nothing_is_logged() -> None:
     """Without a place to write to, not even the fields are looked at."""
-    AccessLog(None).observe(finished_exchange(started="no number"))
+    AccessLog(None).observe([finished_exchange(started="no number")])
+
+
+def test_a_defect_costs_one_line() -> None:
+    """Those who ended in the same turn are logged."""
+    lines: list[str] = []
+    good = finished_exchange()
+    with logged_failures() as logged:
+        AccessLog(lines.extend).observe([good, finished_exchange(started="no number"), good])
+    assert lines == [format_text(good)] * 2
+    assert len(logged) == 1
 
 
 def test_repr_of_an_exchange_tells_which() -> None:

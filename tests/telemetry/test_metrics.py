@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.task import Clock
 
-from tests.telemetry.exchanges import finished_exchange
+from tests.telemetry.exchanges import finished_exchange, logged_failures
 from twisted_llama.telemetry.metrics import Metrics
 from twisted_llama.telemetry.tallies import DURATION_BOUNDS, Histogram
 
@@ -102,7 +102,7 @@ CHAT = "/v1/chat/completions"
 def test_a_relayed_request() -> None:
     """Everything that is counted of one."""
     metrics = make_metrics()
-    metrics.observe(relayed())  # type: ignore[arg-type]
+    metrics.observe([relayed()])  # type: ignore[arg-type]
     samples = scrape(metrics)
     assert value(samples, "requests_total", endpoint=CHAT, status="200") == 1
     assert value(samples, "request_duration_seconds_sum", endpoint=CHAT) == 1.5
@@ -169,9 +169,11 @@ def test_auth_failures(reason: str | None, label: str) -> None:
     """By the reason, one of a fixed list."""
     metrics = make_metrics()
     metrics.observe(
-        finished_exchange(
-            status=401, outcome="refused", error_code="invalid_api_key", error_reason=reason
-        )
+        [
+            finished_exchange(
+                status=401, outcome="refused", error_code="invalid_api_key", error_reason=reason
+            )
+        ]
     )
     samples = scrape(metrics)
     assert value(samples, "auth_failures_total", reason=label) == 1
@@ -183,12 +185,14 @@ def test_an_address_that_is_held_off_has_no_valid_key_either() -> None:
     """Among the failures of keys, and not among the limits of keys."""
     metrics = make_metrics()
     metrics.observe(
-        finished_exchange(
-            status=429,
-            outcome="refused",
-            error_code="too_many_invalid_keys",
-            error_reason="held_off",
-        )
+        [
+            finished_exchange(
+                status=429,
+                outcome="refused",
+                error_code="too_many_invalid_keys",
+                error_reason="held_off",
+            )
+        ]
     )
     samples = scrape(metrics)
     assert value(samples, "auth_failures_total", reason="held_off") == 1
@@ -201,7 +205,7 @@ def test_queue_rejections(code: str) -> None:
     """They waited too."""
     metrics = make_metrics()
     metrics.observe(
-        finished_exchange(status=503, outcome="refused", error_code=code, queue_seconds=2.0)
+        [finished_exchange(status=503, outcome="refused", error_code=code, queue_seconds=2.0)]
     )
     samples = scrape(metrics)
     assert value(samples, "queue_rejections_total", reason=code) == 1
@@ -213,7 +217,7 @@ def test_rate_limited() -> None:
     """Counted apart from other refusals."""
     metrics = make_metrics()
     metrics.observe(
-        finished_exchange(status=429, outcome="refused", error_code="rate_limit_exceeded")
+        [finished_exchange(status=429, outcome="refused", error_code="rate_limit_exceeded")]
     )
     assert value(scrape(metrics), "rate_limited_total") == 1
 
@@ -221,7 +225,7 @@ def test_rate_limited() -> None:
 def test_a_client_that_left() -> None:
     """Status 499 and a count; its time and bytes are counted as others'."""
     metrics = make_metrics()
-    metrics.observe(relayed(status=499, outcome="client_gone"))  # type: ignore[arg-type]
+    metrics.observe([relayed(status=499, outcome="client_gone")])  # type: ignore[arg-type]
     samples = scrape(metrics)
     assert value(samples, "requests_total", endpoint=CHAT, status="499") == 1
     assert value(samples, "client_disconnects_total") == 1
@@ -230,11 +234,22 @@ def test_a_client_that_left() -> None:
 def test_requests_without_a_path() -> None:
     """Only their number and bytes are counted."""
     metrics = make_metrics()
-    metrics.observe(finished_exchange(b"", named_path=False, status=400))
+    metrics.observe([finished_exchange(b"", named_path=False, status=400)])
     samples = scrape(metrics)
     assert value(samples, "malformed_requests_total") == 1
     assert not any(name == PREFIX + "requests_total" for name, _ in samples)
     assert metrics.render_json()["gateway"]["total_requests"] == 0
+
+
+def test_a_defect_costs_one_count() -> None:
+    """Those who ended in the same turn are counted."""
+    metrics = make_metrics()
+    with logged_failures() as logged:
+        metrics.observe(
+            [finished_exchange(), finished_exchange(started="no number"), finished_exchange()]
+        )
+    assert value(scrape(metrics), "request_duration_seconds_count", endpoint=CHAT) == 2
+    assert len(logged) == 1
 
 
 def test_labels_do_not_grow_with_what_is_sent() -> None:
@@ -242,7 +257,7 @@ def test_labels_do_not_grow_with_what_is_sent() -> None:
     metrics = make_metrics()
     for number in range(200):
         metrics.observe(
-            finished_exchange(endpoint=f"/made/up/{number}", status=500, error_code=f"e{number}")
+            [finished_exchange(endpoint=f"/made/up/{number}", status=500, error_code=f"e{number}")]
         )
     samples = scrape(metrics)
     assert value(samples, "requests_total", endpoint="other", status="500") == 200
@@ -253,13 +268,13 @@ def test_json() -> None:
     """All names, and sums that agree."""
     clock = Clock()
     metrics = make_metrics(clock)
-    metrics.observe(relayed())  # type: ignore[arg-type]
-    metrics.observe(finished_exchange(b"/ping", public=True))
-    metrics.observe(finished_exchange(status=404, outcome="refused", error_code="not_found"))
-    metrics.observe(relayed(outcome="cut"))  # type: ignore[arg-type]
-    metrics.observe(relayed(status=499, outcome="client_gone"))  # type: ignore[arg-type]
-    metrics.observe(relayed(status=500))  # type: ignore[arg-type]
-    metrics.observe(relayed(status=422))  # type: ignore[arg-type]
+    metrics.observe([relayed()])  # type: ignore[arg-type]
+    metrics.observe([finished_exchange(b"/ping", public=True)])
+    metrics.observe([finished_exchange(status=404, outcome="refused", error_code="not_found")])
+    metrics.observe([relayed(outcome="cut")])  # type: ignore[arg-type]
+    metrics.observe([relayed(status=499, outcome="client_gone")])  # type: ignore[arg-type]
+    metrics.observe([relayed(status=500)])  # type: ignore[arg-type]
+    metrics.observe([relayed(status=422)])  # type: ignore[arg-type]
     clock.advance(2.5)
     assert json.loads(json.dumps(metrics.render_json())) == {
         "gateway": {
@@ -306,7 +321,7 @@ def test_histogram_counts_by_upper_bound(values: list[float]) -> None:
 def test_the_dashboard_names_only_what_exists() -> None:
     """Every metric of the dashboard is in the output of a gateway at work."""
     metrics = make_metrics()
-    metrics.observe(relayed())  # type: ignore[arg-type]
+    metrics.observe([relayed()])  # type: ignore[arg-type]
     text = metrics.render_prometheus(openmetrics=False).decode()
     existing = {sample.name for family in parse_text(text) for sample in family.samples}
     dashboard = json.loads((GRAFANA / "dashboard.json").read_text())

@@ -93,6 +93,28 @@ def test_lines_arrive_in_order(tmp_path: Path) -> None:
     assert writer.lost == 0
 
 
+def test_lines_put_together() -> None:
+    """They are written, lost and counted like single ones; none is nothing."""
+    clock = Clock()
+    sink = MemorySink()
+    writer = LogWriter(clock, sink, "memory", capacity_lines=3, linger_seconds=0)
+    writer.put_all(["a", "b"])
+    assert sink.lines == ["a", "b"]
+    writer.startService()
+    sink.open_to_all.clear()
+    sink.entered.clear()
+    writer.put_all(["c", "d"])
+    until(lambda: True, sink.entered)
+    writer.put_all([])
+    writer.put_all(["e", "f"])
+    writer.put_all(["g", "h"])
+    writer.put_all(["i", "j"])
+    assert writer.lost == 2
+    sink.open_to_all.set()
+    end(writer, clock)
+    assert sink.lines == list("abcdefgh")
+
+
 def test_before_start_and_after_stop_lines_are_written_at_once() -> None:
     """What is said at start-up is out before the process may exit."""
     clock = Clock()

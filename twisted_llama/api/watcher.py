@@ -69,7 +69,7 @@ class RequestWatcher:
         @param max_per_client: how many requests one client may have under way
             through trusted proxies, whose connections are not counted.
         @param observers: are told of each request once, when it is over and
-            its answer is on its way.
+            its answer is on its way, together with others of the same turn.
         @param now: the clock for durations, in seconds.
         @param wall_clock: seconds since the epoch.
         """
@@ -148,13 +148,9 @@ class RequestWatcher:
     def _tell(self) -> None:
         finished, self._finished = self._finished, []
         for exchange in finished:
-            try:
-                exchange.read_usage()
-                for observe in self._observers:
-                    observe(exchange)
-            except Exception:
-                # A defect in counting one must not cost the others.
-                self.log.failure("While noting the end of a request")
+            exchange.read_usage()
+        for observe in self._observers:
+            observe(finished)
 
     def refused(self, error: GatewayError, peer: IAddress) -> None:
         """

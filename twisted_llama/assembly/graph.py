@@ -156,7 +156,7 @@ def build_graph(
     access_sink = log_directory.open_access_log()
     if access_sink is not None:
         writers.append(LogWriter(clock, access_sink, "access log"))
-    access_log = AccessLog(writers[0].put if writers else None, settings.log_format)
+    access_log = AccessLog(writers[0].put_all if writers else None, settings.log_format)
     # -- the engine
     spec = resolve_engine(settings)
     engine: Engine

@@ -9,10 +9,9 @@ to nothing and holds nothing up.
 
 from __future__ import annotations
 
+import json
 import re
-from functools import lru_cache
-
-from attrs import define
+from typing import TypeAlias
 
 #: Enough for the three events at the end of a stream, with long names in them.
 TAIL_BYTES = 2560
@@ -20,25 +19,15 @@ TAIL_BYTES = 2560
 _SHORT_BYTES = 64
 
 _NUMBER = re.compile(rb"[ \t]*([0-9]{1,15})(\.[0-9]{1,15})?")
-_MODEL = re.compile(rb'"model":[ \t]*"([!#-\[\]-~ ]{1,200})"')
-#: As llama-server writes it, in one look.
-_USAGE = re.compile(
-    rb'"usage":[ \t]*\{[ \t]*"completion_tokens":[ \t]*([0-9]{1,15}),[ \t]*'
-    rb'"prompt_tokens":[ \t]*([0-9]{1,15})[,}]'
-)
+_MODEL = re.compile(rb'"model":[ \t]*("(?:[^"\\]|\\.){1,200}")')
+#: What follows C{"usage":} as llama-server writes it, in one look.
+_USAGE = re.compile(rb'\{"completion_tokens":([0-9]{1,15}),"prompt_tokens":([0-9]{1,15})[,}]')
 
-
-# Not frozen, for one is made for every request, and freezing doubles what that costs.
-@define
-class Usage:
-    """
-    What the engine reported at the end of an answer; C{None} where it did not.
-    """
-
-    prompt_tokens: int | None = None
-    generated_tokens: int | None = None
-    generation_seconds: float | None = None
-    model: str | None = None
+Usage: TypeAlias = tuple[int | None, int | None, float | None]
+"""
+What the engine reported at the end of an answer: tokens of the prompt, tokens
+generated, seconds spent on generating; C{None} where it did not.
+"""
 
 
 class UsageTap:
@@ -75,41 +64,49 @@ class UsageTap:
 
     def read(self) -> Usage:
         """
-        Read what is remembered.
+        Read the figures in what is remembered.
         """
-        tail = (self._before + self._last)[-TAIL_BYTES:]
-        model_at = tail.rfind(b'"model":')
-        name_at = tail.find(b'"', model_at + 8) + 1 if model_at >= 0 else 0
-        model = _model(tail[model_at : tail.find(b'"', name_at) + 1]) if name_at else None
+        tail = self._tail()
         # What the model wrote cannot look like these names: quotes in it stand behind
         # backslashes.
         usage_at = tail.rfind(b'"usage":')
         timings_at = tail.rfind(b'"timings":')
         prompt = generated = None
-        usage = _USAGE.match(tail, usage_at) if usage_at >= 0 else None
-        if usage is not None:
-            generated, prompt = int(usage[1]), int(usage[2])
-        elif usage_at >= 0:
-            prompt = _count(tail, b'"prompt_tokens":', usage_at)
-            generated = _count(tail, b'"completion_tokens":', usage_at)
+        if usage_at >= 0:
+            usage = _USAGE.match(tail, usage_at + 8)
+            if usage is not None:
+                words = usage.groups()
+                generated, prompt = int(words[0]), int(words[1])
+            else:
+                prompt = _count(tail, b'"prompt_tokens":', usage_at)
+                generated = _count(tail, b'"completion_tokens":', usage_at)
         if timings_at < 0:
-            return Usage(prompt, generated, None, model)
+            return prompt, generated, None
         if prompt is None:
             prompt = _count(tail, b'"prompt_n":', timings_at)
             if prompt is not None:
                 prompt += _count(tail, b'"cache_n":', timings_at) or 0
         if generated is None:
             generated = _count(tail, b'"predicted_n":', timings_at)
-        return Usage(prompt, generated, _seconds(tail, timings_at), model)
+        return prompt, generated, _seconds(tail, timings_at)
 
+    def read_model(self) -> str | None:
+        """
+        Read the name of the model in what is remembered.
+        """
+        tail = self._tail()
+        model_at = tail.rfind(b'"model":')
+        match = _MODEL.match(tail, model_at) if model_at >= 0 else None
+        try:
+            return None if match is None else str(json.loads(match[1]))
+        except ValueError:
+            # The engine's own mistake, and no reason to fail.
+            return None
 
-@lru_cache(maxsize=64)
-def _model(member: bytes) -> str | None:
-    """
-    The name in C{"model": "name"}.
-    """
-    match = _MODEL.fullmatch(member)
-    return None if match is None else match[1].decode("ascii")
+    def _tail(self) -> bytes:
+        if not self._before:
+            return self._last
+        return (self._before + self._last)[-TAIL_BYTES:]
 
 
 def _count(tail: bytes, name: bytes, start: int) -> int | None:

@@ -80,13 +80,6 @@ def give_back(window: Window, stamp: int) -> None:
         del window[stamps[at] - 1 : stamps[at] + 1]
 
 
-def is_idle(window: Window, now: float) -> bool:
-    """
-    Whether nothing in the window can count any more, so that it may be dropped.
-    """
-    return window[_LATEST] <= now - WINDOW_SECONDS
-
-
 def _forget(window: Window, first: int, now: float) -> int:
     """
     Leave out what no longer counts.  The array is moved up when half of it is left

@@ -11,10 +11,12 @@ tokens are waiting to be relayed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Final, Literal
+
+from twisted.logger import Logger
 
 from .clean_text import percent_escaped, redacted
 from .endpoints import ENDPOINTS
@@ -23,12 +25,18 @@ from .exchange import Exchange
 _KNOWN: Final[dict[bytes, str]] = {
     word.encode("ascii"): word for word in (*ENDPOINTS, "GET", "POST", "HEAD", "OPTIONS", "DELETE")
 }
-_MILLISECONDS: Final = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
 
 
 @lru_cache(maxsize=64)
 def _to_the_second(epoch_seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
+
+
+# Where it pays to be quick, several requests end in the same millisecond.
+@lru_cache(maxsize=16)
+def _timestamp(epoch_milliseconds: int) -> str:
+    seconds, milliseconds = divmod(epoch_milliseconds, 1000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
 
 
 def _key_word(key_id: str) -> str:
@@ -42,11 +50,6 @@ def _escaped_key_word(key_id: str) -> str:
     return percent_escaped(key_id.encode("utf-8", "backslashreplace"))
 
 
-def _timestamp(epoch_seconds: float) -> str:
-    milliseconds = int(epoch_seconds * 1000)
-    return _to_the_second(milliseconds // 1000) + _MILLISECONDS[milliseconds % 1000]
-
-
 def format_text(exchange: Exchange) -> str:
     """
     Make the line of C{LOG_FORMAT=text}: seven fields between C{" | "}, the time
@@ -55,10 +58,11 @@ def format_text(exchange: Exchange) -> str:
     @return: the line, without its end.
     """
     duration = exchange.finished - exchange.started
+    ended = _timestamp(int((exchange.started_wall + duration) * 1000))
     path = exchange.path
     method = exchange.method
     line = (
-        f"{_timestamp(exchange.started_wall + duration)} | {_key_word(exchange.key_id)} | "
+        f"{ended} | {_key_word(exchange.key_id)} | "
         f"{_KNOWN.get(method) or percent_escaped(method)} "
         f"{_KNOWN.get(path) or percent_escaped(path)} | {exchange.status} | "
         f"{int(duration * 1000 + 0.5)} | {exchange.bytes_sent} | "
@@ -80,13 +84,14 @@ def format_json(exchange: Exchange) -> str:
     @return: the line, without its end.
     """
     duration = exchange.finished - exchange.started
+    ended = _timestamp(int((exchange.started_wall + duration) * 1000))
     path = exchange.path
     method = exchange.method
     first_byte = exchange.first_byte_seconds
-    model = exchange.model
+    model = exchange.read_model()
     tokens = exchange.generated_tokens
     line = (
-        f'{{"ts":"{_timestamp(exchange.started_wall + duration)}",'
+        f'{{"ts":"{ended}",'
         f'"key_id":"{_key_word(exchange.key_id)}",'
         f'"method":"{_KNOWN.get(method) or percent_escaped(method)}",'
         f'"path":"{_KNOWN.get(path) or percent_escaped(path)}",'
@@ -106,22 +111,36 @@ class AccessLog:
     """
     Write a line for every finished exchange with a protected path.
 
-    @param put: takes one line, at once: L{writer.LogWriter.put}.  C{None} if
+    @param put_all: takes lines, at once: L{writer.LogWriter.put_all}.  C{None} if
         there is nowhere to write; then no line is even made.
     @param log_format: which of the two forms.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, put: Callable[[str], None] | None, log_format: Literal["text", "json"] = "text"
+        self,
+        put_all: Callable[[Sequence[str]], None] | None,
+        log_format: Literal["text", "json"] = "text",
     ) -> None:
-        self._put = put
+        self._put_all = put_all
         self._format = format_json if log_format == "json" else format_text
 
-    def observe(self, exchange: Exchange) -> None:
+    def observe(self, exchanges: Sequence[Exchange]) -> None:
         """
-        Log a finished exchange.  Those with a public path, or too broken to
+        Log finished exchanges.  Those with a public path, or too broken to
         name one, are left out.
         """
-        if self._put is None or exchange.public or not exchange.named_path:
+        if self._put_all is None:
             return
-        self._put(self._format(exchange))
+        form = self._format
+        lines = []
+        for exchange in exchanges:
+            if exchange.public or not exchange.named_path:
+                continue
+            try:
+                lines.append(form(exchange))
+            except Exception:
+                # A defect in telling of one must not cost the others.
+                self._log.failure("While logging {exchange}", exchange=exchange)
+        self._put_all(lines)

@@ -9,7 +9,7 @@ an C{attrs} class with converters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from twisted_llama.http.sse import UsageTap
@@ -46,8 +46,7 @@ class Exchange:
     @ivar generation_seconds: what the engine says it spent on generating.
     @ivar status: as sent to the client, or 499 when the client left first.
     @ivar bytes_sent: bytes sent to the client.
-    @ivar tap: remembers the end of the engine's answer, until L{read_usage}.
-    @ivar model: the model that answered.
+    @ivar tap: remembers the end of the engine's answer, if there is one.
     @ivar prompt_tokens: from the engine's C{usage} or C{timings}.
     @ivar generated_tokens: from the same.
     @ivar outcome: how it ended.
@@ -68,7 +67,6 @@ class Exchange:
         "generation_seconds",
         "key_id",
         "method",
-        "model",
         "named_path",
         "outcome",
         "overhead_seconds",
@@ -115,7 +113,6 @@ class Exchange:
         self.status = 0
         self.bytes_sent = 0
         self.tap: UsageTap | None = None
-        self.model: str | None = None
         self.prompt_tokens: int | None = None
         self.generated_tokens: int | None = None
         self.outcome: Outcome = "complete"
@@ -124,21 +121,24 @@ class Exchange:
 
     def read_usage(self) -> None:
         """
-        Read what the end of the answer says about it.
+        Read the figures in the end of the answer.
         """
-        tap, self.tap = self.tap, None
-        if tap is not None:
-            usage = tap.read()
-            self.model = usage.model
-            self.prompt_tokens = usage.prompt_tokens
-            self.generated_tokens = usage.generated_tokens
-            self.generation_seconds = usage.generation_seconds
+        if self.tap is not None:
+            self.prompt_tokens, self.generated_tokens, self.generation_seconds = self.tap.read()
+
+    def read_model(self) -> str | None:
+        """
+        Read the name of the model that answered, where the end of the answer has it:
+        for those who ask, since few do.
+        """
+        return None if self.tap is None else self.tap.read_model()
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id!r} {self.method!r} {self.path!r} {self.status}>"
 
 
-ExchangeObserver: TypeAlias = Callable[[Exchange], None]
+ExchangeObserver: TypeAlias = Callable[[Sequence[Exchange]], None]
 """
-Called once for every finished exchange; must be quick and must not raise.
+Called with the exchanges that finished in one turn of the reactor, each of them once;
+must be quick and must not raise.
 """

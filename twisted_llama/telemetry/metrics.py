@@ -5,8 +5,10 @@ Prometheus text, OpenMetrics text or JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted.logger import Logger
 
 from .exchange import Exchange
 from .tallies import Tallies
@@ -71,6 +73,8 @@ class Metrics:
     @param lost_log_lines: how many lines the logs lost so far.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         monotonic: Callable[[], float],
@@ -87,13 +91,18 @@ class Metrics:
         self.engine = engine
         self.limits = limits
         self.lost_log_lines = lost_log_lines
-        self._add = self.tallies.add
 
-    def observe(self, exchange: Exchange) -> None:
+    def observe(self, exchanges: Sequence[Exchange]) -> None:
         """
-        Count a finished exchange.
+        Count finished exchanges.
         """
-        self._add(exchange)
+        add = self.tallies.add
+        for exchange in exchanges:
+            try:
+                add(exchange)
+            except Exception:
+                # A defect in counting one must not cost the others.
+                self._log.failure("While counting {exchange}", exchange=exchange)
 
     @property
     def uptime_seconds(self) -> float:

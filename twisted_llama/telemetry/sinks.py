@@ -43,6 +43,23 @@ def _encoded(lines: Sequence[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
+def _count_until(full: int, size: int, lines: Sequence[str]) -> int:
+    """
+    How many of the lines it takes to fill a file of this size; all of them, if
+    they do not.
+
+    @param size: below C{full}.
+    """
+    count = len(lines)
+    # Nearly never; to look at each line costs five times as much.
+    if size + sum(map(len, lines)) + count >= full:
+        count = 0
+        while size < full:
+            size += len(lines[count]) + 1
+            count += 1
+    return count
+
+
 class AppendingLogFile(LogFile):
     """
     Twisted's L{LogFile}, whose rotation and pruning it keeps, with these
@@ -151,7 +168,7 @@ class FileSink:
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
         self.path = path.absolute()
-        self._max_bytes = max_bytes
+        self._max_bytes = max(1, max_bytes)
         self._keep = keep
         self._file: AppendingLogFile | None = None
 
@@ -192,13 +209,9 @@ class FileSink:
         try:
             file = self.open()
             while left:
-                room = 0 if file.shouldRotate() else file.size
-                count = 0
-                for line in left:
-                    count += 1
-                    room += len(line) + 1
-                    if room >= self._max_bytes:
-                        break
+                # One that is too long already could not be rotated, and is tried again later.
+                size = file.size if file.size < self._max_bytes else 0
+                count = _count_until(self._max_bytes, size, left)
                 octets = _encoded(left[:count])
                 file.write(octets)
                 del left[:count]
