@@ -5,6 +5,7 @@ came out of every round.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -90,6 +91,9 @@ class Bench:
                     if number % work.turns == 0:
                         self._stop(running)
                     turn = number % len(cases)
+                    if work.together:
+                        # None is measured while another is still starting.
+                        list(pool.map(partial(self._prepare, engine, running, folder), cases))
                     take = partial(self._take, measured, number, engine, running, folder)
                     list(pool.map(take, cases[turn:] + cases[:turn]))
             finally:
@@ -135,20 +139,11 @@ class Bench:
         running: dict[tuple[str, Variant], Program],
         folder: Path,
     ) -> Sample:
-        who = (case.target, case.variant)
-        target = running.get(who)
-        settled = target is not None
-        if target is None:
-            place = folder / f"{case.target}-{next(self._numbers)}"
-            target = self._start(case, place, engine)
-            running[who] = target
-            self._pin(target, "0")
+        target = self._target(case, engine, running, folder)
         try:
             if work.idle:
                 time.sleep(2)
                 return {"rss_kb": float(target.resident_kb())}
-            if not settled:
-                self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
             beside = self._start_load(case.companion, target) if case.companion else None
             try:
                 sample = self._load(case.load, target)
@@ -157,7 +152,38 @@ class Bench:
             return sample | {f"beside.{name}": value for name, value in second.items()}
         finally:
             if work.fresh or target.process.poll() is not None:
-                running.pop(who).stop()
+                running.pop((case.target, case.variant)).stop()
+
+    def _prepare(
+        self,
+        engine: Program,
+        running: dict[tuple[str, Variant], Program],
+        folder: Path,
+        case: Case,
+    ) -> None:
+        # What cannot be started is said when it is to be measured.
+        with contextlib.suppress(BenchError):
+            self._target(case, engine, running, folder)
+
+    def _target(
+        self,
+        case: Case,
+        engine: Program,
+        running: dict[tuple[str, Variant], Program],
+        folder: Path,
+    ) -> Program:
+        """
+        The program that this case measures, started if it is not running.
+        """
+        who = (case.target, case.variant)
+        target = running.get(who)
+        if target is None:
+            place = folder / f"{case.target}-{next(self._numbers)}"
+            target = running[who] = self._start(case, place, engine)
+            self._pin(target, "0")
+            if case.load:
+                self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
+        return target
 
     def _start(self, case: Case, place: Path, engine: Program) -> Program:
         who = (case.target, case.variant)

@@ -127,8 +127,7 @@ def make_works(scale: Scale) -> list[Work]:
     # A stream takes two seconds: what is measured begins when all have ended once.
     settled = ("--seconds", f"{scale.seconds:g}", "--warmup", f"{scale.warmup_seconds + 2:g}")
     paced = ("--clients", "200", "--stream", "--interval-us", "20000", "--tokens", "100", *settled)
-    glance = ("--seconds", f"{scale.seconds / 4:g}", "--warmup", f"{scale.warmup_seconds / 4:g}")
-    glance_small = (*small, *glance)
+    half_small = (*small, "--clients", "16", "--seconds", f"{scale.seconds / 2:g}")
     half_paced = (*paced, "--clients", "100", "--seconds", f"{scale.seconds / 2:g}")
     rushed = ("--clients", "16", "--stream", "--interval-us", "0", "--tokens", "500", *window)
     a_second = ("--interval-us", "1000000", "--tokens", "100000")
@@ -225,10 +224,10 @@ def make_works(scale: Scale) -> list[Work]:
         ),
         Work(
             "keys",
-            f"{scale.many_keys:,} keys against 10",
+            f"{scale.many_keys:,} keys against 10, 16 clients on each at the same time",
             (
-                Case("few keys", "gateway", glance_small),
-                Case("many keys", "gateway", glance_small, Variant(keys=scale.many_keys)),
+                Case("few keys", "gateway", half_small),
+                Case("many keys", "gateway", half_small, Variant(keys=scale.many_keys)),
             ),
             (*PER_REQUEST, "rss_end_kb"),
             (
@@ -241,14 +240,15 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            together=True,
         ),
         _queue_work(scale),
         Work(
             "observation",
-            "The price of observation: completions",
+            "The price of observation: completions, 16 clients on each at the same time",
             (
-                Case("observed", "gateway", glance_small),
-                Case("unobserved", "gateway", glance_small, Variant(unobserved=True)),
+                Case("observed", "gateway", half_small),
+                Case("unobserved", "gateway", half_small, Variant(unobserved=True)),
             ),
             PER_REQUEST,
             (
@@ -261,6 +261,7 @@ def make_works(scale: Scale) -> list[Work]:
                 ),
             ),
             turns=5,
+            together=True,
         ),
         Work(
             "observation-streams",

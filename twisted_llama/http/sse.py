@@ -49,7 +49,9 @@ class UsageTap:
         if len(payload) > TAIL_BYTES:
             payload = payload[-TAIL_BYTES:]
         last = self._last
-        if len(payload) < _SHORT_BYTES or not last.endswith(b"\n\n"):
+        if not last:
+            self._last = payload
+        elif len(payload) < _SHORT_BYTES or not last.endswith(b"\n\n"):
             self._last = (last + payload)[-TAIL_BYTES:]
         else:
             self._before = last
@@ -70,9 +72,12 @@ class UsageTap:
         # What the model wrote cannot look like these names: quotes in it stand behind
         # backslashes.
         usage_at = tail.rfind(b'"usage":')
-        timings_at = tail.rfind(b'"timings":')
         prompt = generated = None
-        if usage_at >= 0:
+        if usage_at < 0:
+            timings_at = tail.rfind(b'"timings":')
+        else:
+            # llama-server writes them in this order.
+            timings_at = tail.find(b'"timings":', usage_at)
             usage = _USAGE.match(tail, usage_at + 8)
             if usage is not None:
                 words = usage.groups()

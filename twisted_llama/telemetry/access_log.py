@@ -40,7 +40,9 @@ def _timestamp(epoch_milliseconds: int) -> str:
 
 
 def _key_word(key_id: str) -> str:
-    if key_id.isascii() and key_id.replace("_", "").replace("-", "").isalnum():
+    if key_id.isascii() and (
+        key_id.isalnum() or key_id.replace("_", "").replace("-", "").isalnum()
+    ):
         return key_id
     return _escaped_key_word(key_id)
 

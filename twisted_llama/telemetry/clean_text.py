@@ -12,6 +12,7 @@ from typing import Final
 
 MASK: Final = "***"
 
+_SAFE_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'|"\\')
 _UNSAFE_BYTES: Final = re.compile(rb'[^!-~]|[|"\\]')
 _CONTROL: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -35,9 +36,9 @@ def percent_escaped(raw: bytes) -> str:
 
     @return: the word, C{"-"} if there were no bytes.
     """
-    # For bytes, letters and digits of ASCII only; a tenth of what a search costs,
-    # and with the dashes of request ids still a quarter.
-    if raw.replace(b"-", b"0").isalnum() or _UNSAFE_BYTES.search(raw) is None:
+    # The first, for bytes letters and digits of ASCII only, is enough for request ids; the
+    # second, which leaves nothing where all are safe, costs a third of a search.
+    if raw.replace(b"-", b"0").isalnum() or not raw.translate(None, _SAFE_BYTES):
         return raw.decode("ascii") or "-"
     return _UNSAFE_BYTES.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 
