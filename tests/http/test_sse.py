@@ -51,6 +51,19 @@ def test_usage_wins_over_timings(data: st.DataObject) -> None:
     assert tap.read_model() == "a"
 
 
+@given(st.data())
+def test_usage_in_an_event_after_the_timings(data: st.DataObject) -> None:
+    """
+    As llama-server answers who asks for C{include_usage}.
+    """
+    usage = (
+        b'data: {"choices":[],"model":"m.gguf","usage":{"completion_tokens":7,"prompt_tokens":12,'
+        b'"total_tokens":19,"prompt_tokens_details":{"cached_tokens":3}}}\n\n'
+    )
+    stream = STREAM_END.replace(b"data: [DONE]", usage + b"data: [DONE]")
+    assert fed(data.draw(split(stream))).read() == (12, 7, 0.2505)
+
+
 @given(
     st.binary(max_size=30),
     st.lists(

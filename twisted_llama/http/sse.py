@@ -72,12 +72,9 @@ class UsageTap:
         # What the model wrote cannot look like these names: quotes in it stand behind
         # backslashes.
         usage_at = tail.rfind(b'"usage":')
+        timings_at = tail.rfind(b'"timings":')
         prompt = generated = None
-        if usage_at < 0:
-            timings_at = tail.rfind(b'"timings":')
-        else:
-            # llama-server writes them in this order.
-            timings_at = tail.find(b'"timings":', usage_at)
+        if usage_at >= 0:
             usage = _USAGE.match(tail, usage_at + 8)
             if usage is not None:
                 words = usage.groups()
