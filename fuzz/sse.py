@@ -76,6 +76,6 @@ def tapped(pieces: list[bytes]) -> tuple[tuple[Usage, str | None], bool]:
     tap = UsageTap()
     for piece in pieces:
         tap.feed(piece)
-        held = len(tap._before) + len(tap._last)
+        held = len(tap._even) + len(tap._odd)
         assert held <= 2 * TAIL_BYTES, f"{held} bytes are held"
     return (tap.read(), tap.read_model()), tap.ends_event()

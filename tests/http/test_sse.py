@@ -101,7 +101,7 @@ def test_it_never_fails_and_holds_little(pieces: list[bytes]) -> None:
     tap = fed(pieces)
     tap.read()
     tap.read_model()
-    assert len(tap._before) + len(tap._last) <= 2 * TAIL_BYTES
+    assert len(tap._even) + len(tap._odd) <= 2 * TAIL_BYTES
 
 
 @given(st.data())

@@ -34,13 +34,17 @@ class UsageTap:
     """
     Remembers the end of an answer: of one that is all events, the last two.  To keep
     more would cost a token more than all else that is done here: what is forgotten
-    soon leaves its memory, still in the processor's caches, to the next token.
+    soon leaves its memory, still in the processor's caches, to the next token.  The
+    two have places of their own, filled in turns, since to look at the one that came
+    before is to wait for memory that nobody has touched since.
     """
 
-    __slots__ = ("_before", "_last")
+    __slots__ = ("_even", "_odd", "_odd_is_last", "_whole")
 
     def __init__(self) -> None:
-        self._before = self._last = b""
+        self._even = self._odd = b""
+        self._odd_is_last = False
+        self._whole = True
 
     def feed(self, payload: bytes) -> None:
         """
@@ -48,20 +52,24 @@ class UsageTap:
         """
         if len(payload) > TAIL_BYTES:
             payload = payload[-TAIL_BYTES:]
-        last = self._last
-        if not last:
-            self._last = payload
-        elif len(payload) < _SHORT_BYTES or not last.endswith(b"\n\n"):
-            self._last = (last + payload)[-TAIL_BYTES:]
+        if not self._whole or len(payload) < _SHORT_BYTES:
+            if self._odd_is_last:
+                self._odd = (self._odd + payload)[-TAIL_BYTES:]
+            else:
+                self._even = (self._even + payload)[-TAIL_BYTES:]
+        elif self._odd_is_last:
+            self._even = payload
+            self._odd_is_last = False
         else:
-            self._before = last
-            self._last = payload
+            self._odd = payload
+            self._odd_is_last = True
+        self._whole = payload.endswith(b"\n\n")
 
     def ends_event(self) -> bool:
         """
         Whether the last event that has passed is whole.
         """
-        tail = self._last[-4:]
+        tail = (self._odd if self._odd_is_last else self._even)[-4:]
         return not tail or tail.endswith((b"\n\n", b"\r\r")) or tail == b"\r\n\r\n"
 
     def read(self) -> Usage:
@@ -106,9 +114,8 @@ class UsageTap:
             return None
 
     def _tail(self) -> bytes:
-        if not self._before:
-            return self._last
-        return (self._before + self._last)[-TAIL_BYTES:]
+        tail = self._even + self._odd if self._odd_is_last else self._odd + self._even
+        return tail[-TAIL_BYTES:]
 
 
 def _count(tail: bytes, name: bytes, start: int) -> int | None:

@@ -22,7 +22,7 @@ class MemoryLimits:
     dicts, those of keys that were used since a certain moment and the older ones.  A
     minute after that moment nothing in the older ones counts any more; then every
     request drops two of them, faster than new ones can come, and when none is left
-    the others are the older ones.  Dicts of strings and arrays are nothing to the
+    the others are the older ones.  Dicts of strings and bytes are nothing to the
     garbage collector, which walked each key of an C{OrderedDict}.
     """
 
