@@ -4,6 +4,7 @@ The sliding window: exact, whatever the order of equal times.
 
 from __future__ import annotations
 
+import gc
 from struct import iter_unpack
 
 from hypothesis import given
@@ -52,6 +53,15 @@ def test_a_clock_that_goes_back_stands_still() -> None:
     assert take(window, 1, 50.0, 1).retry_after_seconds == 60
     assert not take(window, 1, 159.0, 2).allowed
     assert take(window, 1, 160.0, 3).allowed
+
+
+def test_windows_are_nothing_to_the_garbage_collector() -> None:
+    """
+    A hundred thousand of them are not walked by each of its full collections.
+    """
+    window = new_window()
+    take(window, 2, 0.0, 0)
+    assert not gc.is_tracked(window)
 
 
 @given(steps=STEPS, limits=st.lists(st.integers(1, 6), min_size=1, max_size=3))
