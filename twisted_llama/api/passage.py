@@ -160,22 +160,36 @@ class Passage:
             self._engine = self._pick_engine()
             if request.method not in _CHEAP or not self._engine.answers_now():
                 admitting = self._engine.gate.admit(self._key_id())
-                ticket = admitting if isinstance(admitting, Ticket) else await admitting
-                self._ticket = ticket
-                request.exchange.queue_seconds = ticket.waited_seconds
+                if not isinstance(admitting, Ticket):
+                    self._wait_for_turn(admitting, acceptance)
+                    return
+                self._ticket = admitting
             elif request.channel.site.draining:
                 raise Draining(1)
         except BaseException:
             self._limiter.take_back(request, acceptance)
             raise
-        connection = self._engine.pool.take()
-        if connection is None:
-            connection = await self._connect()
-        else:
-            # What changes nothing may be asked twice: the engine may have closed
-            # a kept connection at this very moment.
-            self._repeatable = request.method in _CHEAP and not self._body
-        self._ask(connection)
+        asking = self._ask()
+        if asking is not None:
+            await asking
+
+    def _wait_for_turn(self, place: Deferred[Ticket], acceptance: Decision | None) -> None:
+        """
+        Go on when it is this one's turn.  No coroutine waits for that: thousands may, and
+        the less each of them holds, the less has to be fetched from memory when its turn
+        has come.
+        """
+        admitted = place.addCallbacks(self._admitted, self._turned_away, errbackArgs=(acceptance,))
+        self._wait(admitted)
+
+    def _admitted(self, ticket: Ticket) -> Deferred[None] | None:
+        self._ticket = ticket
+        self._request.exchange.queue_seconds = ticket.waited_seconds
+        return self._ask()
+
+    def _turned_away(self, failure: Failure, acceptance: Decision | None) -> Failure:
+        self._limiter.take_back(self._request, acceptance)
+        return failure
 
     def _key_id(self) -> str:
         """
@@ -183,6 +197,23 @@ class Passage:
         """
         principal = self.principal
         return self._request.client_host if principal is None else principal.key_id
+
+    # -- asking it ---------------------------------------------------------------
+
+    def _ask(self) -> Deferred[None] | None:
+        """
+        Ask the engine, by a connection that is there or by a new one.
+
+        @return: when it is asked; C{None} if it is.
+        """
+        connection = self._engine.pool.take()
+        if connection is None:
+            return eagerly(self._ask_anew())
+        # What changes nothing may be asked twice: the engine may have closed
+        # a kept connection at this very moment.
+        self._repeatable = self._request.method in _CHEAP and not self._body
+        self._ask_by(connection)
+        return None
 
     async def _connect(self) -> EngineConnection:
         """
@@ -197,10 +228,10 @@ class Passage:
         except Exception as error:
             raise EngineUnavailable(f"The engine cannot be reached: {error}") from error
 
-    async def _connect_again(self) -> None:
-        self._ask(await self._connect())
+    async def _ask_anew(self) -> None:
+        self._ask_by(await self._connect())
 
-    def _ask(self, connection: EngineConnection) -> None:
+    def _ask_by(self, connection: EngineConnection) -> None:
         request = self._request
         now = self._now
         self._relay = relay = Relay(request, connection, now, self._answered)
@@ -257,7 +288,7 @@ class Passage:
         ) and self._ended_by is None:
             self._repeatable = False
             self._relay = None
-            self._wait(Deferred.fromCoroutine(self._connect_again()))
+            self._wait(Deferred.fromCoroutine(self._ask_anew()))
         elif relay.begun and request.channel is not None:
             self._note(relay)
             self._over()
