@@ -4,9 +4,8 @@ Who is served when by an engine that has work to do.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from time import monotonic
 
@@ -19,7 +18,7 @@ from tests.tiny_model import tiny_model
 
 #: Enough to keep the slot for a good part of a second.
 TOKENS = 2500
-#: Enough for all others to come meanwhile, and little enough for eleven.
+#: Little enough for eleven.
 FEW_TOKENS = 500
 
 
@@ -44,17 +43,20 @@ def short_queue(tmp_path_factory: pytest.TempPathFactory, require: Require) -> I
 
 def test_four_clients_at_once(short_queue: Gateway) -> None:
     """Three are served in turn; one is refused and told truly when to come again."""
-    together = threading.Barrier(4)
 
     def ask(_: int) -> tuple[Answer, float]:
-        together.wait()
         answer = short_queue.ask("POST", CHAT, body=chat(TOKENS))
         return answer, monotonic()
 
     with ThreadPoolExecutor(4) as pool:
         # The gateway has to have measured how long a slot is held.
         assert short_queue.ask("POST", CHAT, body=chat(TOKENS)).status == 200
-        answers = list(pool.map(ask, range(4)))
+        # No slot is free again before all four have come.
+        with short_queue.engine_held():
+            asked = [pool.submit(ask, number) for number in range(4)]
+            wait(asked, return_when=FIRST_COMPLETED)
+            short_queue.wait_queue(1, 2)
+        answers = [one.result() for one in asked]
     assert sorted(answer.status for answer, _ in answers) == [200, 200, 200, 503]
     (refused, refused_at) = next(each for each in answers if each[0].status == 503)
     assert refused.error["code"] == "queue_full"
@@ -75,18 +77,18 @@ def test_a_key_with_ten_requests_and_one_with_one(real: Gateway) -> None:
     """The other key's first request is served second, not eleventh."""
     order: list[str] = []
 
-    def ask(name: str, tokens: int) -> int:
-        status = real.ask("POST", CHAT, body=chat(tokens), key=real.keys[name]).status
+    def ask(name: str) -> int:
+        status = real.ask("POST", CHAT, body=chat(FEW_TOKENS), key=real.keys[name]).status
         order.append(name)
         return status
 
     with ThreadPoolExecutor(11) as pool:
         # The first one takes until all the others are there.
-        asked = [pool.submit(ask, "first", TOKENS)]
-        real.wait_queue(1, 0)
-        asked += [pool.submit(ask, "first", FEW_TOKENS) for _ in range(9)]
-        real.wait_queue(1, 9)
-        asked.append(pool.submit(ask, "second", FEW_TOKENS))
+        with real.engine_held():
+            asked = [pool.submit(ask, "first") for _ in range(10)]
+            real.wait_queue(1, 9)
+            asked.append(pool.submit(ask, "second"))
+            real.wait_queue(1, 10)
         assert {one.result() for one in asked} == {200}
     assert order == ["first", "second", *["first"] * 9]
 

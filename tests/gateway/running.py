@@ -263,13 +263,28 @@ class Gateway:
         """
         Wait until so many requests are active and so many wait.
         """
-        until(lambda: self.queue() == (active, waiting), f"{active} active, {waiting} waiting")
+        try:
+            until(lambda: self.queue() == (active, waiting), f"{active} active, {waiting} waiting")
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}: {self.queue()}\n{self.output}") from None
 
     def engine_pid(self) -> int:
         """
         The engine's process.
         """
         return int(self.health()["engine"]["pid"])
+
+    @contextlib.contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """
+        Nothing is answered for as long as a C{with} statement: the engine's process is stopped.
+        """
+        pid = self.engine_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def engine_address(self) -> tuple[int, str]:
         """
