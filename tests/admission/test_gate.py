@@ -4,12 +4,14 @@ The gate: who is let in, who waits, who is refused, and that nothing is left beh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import define
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
+from twisted.logger import capturedLogs
 
 from twisted_llama.admission.gate import Gate
 from twisted_llama.admission.ticket import Ticket
@@ -23,23 +25,43 @@ from twisted_llama.errors import (
 )
 
 
+@define(eq=False)
 class Waiter:
     """
     One that waits, and what became of it.
+
+    @ivar on_admitted: what it does then.
+    @ivar on_turned_away: what it does then.
     """
 
-    def __init__(self, place: Ticket | Deferred[Ticket]) -> None:
-        assert isinstance(place, Deferred)
-        self.place = place
-        self.ticket: Ticket | None = None
-        self.error: BaseException | None = None
-        place.addCallbacks(self._granted, self._failed)
+    gate: Gate
+    on_admitted: Callable[[Ticket], object] = repr
+    on_turned_away: Callable[[GatewayError], object] = repr
+    ticket: Ticket | None = None
+    error: GatewayError | None = None
+    joined_at: float = -1.0
 
-    def _granted(self, ticket: Ticket) -> None:
+    def admitted(self, ticket: Ticket) -> None:
+        assert self.ticket is self.error is None
         self.ticket = ticket
+        self.on_admitted(ticket)
 
-    def _failed(self, failure: Failure) -> None:
-        self.error = failure.value
+    def turned_away(self, error: GatewayError) -> None:
+        assert self.ticket is self.error is None
+        self.error = error
+        self.on_turned_away(error)
+
+    def give_up(self) -> None:
+        self.gate.give_up(self)
+
+
+def wait(gate: Gate, key_id: str = "a", **does: Callable[[Any], object]) -> Waiter:
+    """
+    Have to wait.
+    """
+    waiter = Waiter(gate, **does)
+    assert gate.admit(key_id, waiter) is None
+    return waiter
 
 
 def make_gate(
@@ -58,8 +80,8 @@ def enter(gate: Gate, key_id: str = "a") -> Ticket:
     """
     Be let in at once.
     """
-    ticket = gate.admit(key_id)
-    assert isinstance(ticket, Ticket)
+    ticket = gate.admit(key_id, Waiter(gate))
+    assert ticket is not None
     return ticket
 
 
@@ -95,7 +117,7 @@ def test_a_released_slot_goes_to_the_one_that_waits() -> None:
     clock = Clock()
     gate = make_gate(clock)
     held = enter(gate)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     clock.advance(2.5)
     assert (gate.active, gate.waiting) == (1, 1)
     held.release()
@@ -111,8 +133,8 @@ def test_a_released_slot_goes_to_the_one_that_waits() -> None:
 def test_one_key_that_floods_the_queue_does_not_delay_another() -> None:
     gate = make_gate(Clock())
     held = enter(gate, "flood")
-    flood = [Waiter(gate.admit("flood")) for _ in range(100)]
-    other = Waiter(gate.admit("other"))
+    flood = [wait(gate, "flood") for _ in range(100)]
+    other = wait(gate, "other")
     held.release()
     assert flood[0].ticket is None
     assert other.ticket is not None
@@ -124,14 +146,14 @@ def test_a_full_queue_refuses() -> None:
     clock = Clock()
     gate = make_gate(clock, queue=1)
     held = enter(gate)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     assert isinstance(gate.would_refuse(), QueueFull)
     assert gate.rejections["queue_full"] == 0
     with pytest.raises(QueueFull) as refused:
-        gate.admit("b")
+        gate.admit("b", Waiter(gate))
     assert refused.value.retry_after_seconds == 1
     assert gate.rejections["queue_full"] == 1
-    waiter.place.cancel()
+    waiter.give_up()
     assert gate.would_refuse() is None
     held.release()
     assert is_empty(gate, clock)
@@ -147,9 +169,9 @@ def test_retry_after_follows_how_long_slots_are_held() -> None:
     clock.advance(8)
     ticket.release()
     enter(gate)
-    gate.admit("a")
+    wait(gate)
     with pytest.raises(QueueFull) as refused:
-        gate.admit("a")
+        gate.admit("a", Waiter(gate))
     assert refused.value.retry_after_seconds == 16
 
 
@@ -157,9 +179,9 @@ def test_a_wait_ends_after_the_timeout() -> None:
     clock = Clock()
     gate = make_gate(clock, timeout=30)
     held = enter(gate)
-    first = Waiter(gate.admit("a"))
+    first = wait(gate)
     clock.advance(10)
-    second = Waiter(gate.admit("a"))
+    second = wait(gate)
     clock.advance(20)
     assert isinstance(first.error, QueueTimeout)
     assert second.error is None
@@ -175,10 +197,10 @@ def test_the_timer_that_comes_too_early_is_set_again() -> None:
     clock = Clock()
     gate = make_gate(clock, timeout=30)
     enter(gate)
-    first = Waiter(gate.admit("a"))
+    first = wait(gate)
     clock.advance(10)
-    second = Waiter(gate.admit("a"))
-    first.place.cancel()
+    second = wait(gate)
+    first.give_up()
     clock.advance(29)
     assert second.error is None
     clock.advance(1)
@@ -194,7 +216,7 @@ def test_waits_are_measured_with_the_clock_that_does_not_jump() -> None:
     gate = Gate(reactor, 1, 0, 30.0, monotonic.seconds)
     gate.set_engine("ready")
     held = enter(gate)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     monotonic.advance(1)
     reactor.advance(3600)
     assert waiter.error is None
@@ -209,71 +231,32 @@ def test_a_client_that_leaves_gives_up_its_place() -> None:
     clock = Clock()
     gate = make_gate(clock)
     held = enter(gate)
-    waiters = [Waiter(gate.admit("a")) for _ in range(3)]
-    waiters[1].place.cancel()
-    assert isinstance(waiters[1].error, CancelledError)
+    waiters = [wait(gate) for _ in range(3)]
+    waiters[1].give_up()
+    waiters[1].give_up()
     assert gate.waiting == 2
     held.release()
     for index in (0, 2):
         ticket = waiters[index].ticket
         assert ticket is not None
         ticket.release()
-    assert waiters[1].ticket is None
+    assert waiters[1].ticket is waiters[1].error is None
     assert is_empty(gate, clock)
 
 
-def test_cancelling_what_was_granted_but_not_looked_at_frees_the_slot() -> None:
-    clock = Clock()
-    gate = make_gate(clock)
-    held = enter(gate)
-    place = gate.admit("a")
-    assert isinstance(place, Deferred)
-    held.release()
-    assert gate.active == 1
-    place.cancel()
-    place.cancel()
-    assert is_empty(gate, clock)
-
-
-def test_cancelling_later_does_not_take_a_ticket_from_its_owner() -> None:
+def test_giving_up_later_does_not_take_a_ticket_from_its_owner() -> None:
     gate = make_gate(Clock())
     held = enter(gate)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     held.release()
-    waiter.place.cancel()
+    waiter.give_up()
     assert gate.active == 1
-
-
-def test_a_coroutine_that_is_cancelled_while_it_waits_leaves_nothing() -> None:
-    clock = Clock()
-    gate = make_gate(clock)
-    held = enter(gate)
-
-    async def relay() -> None:
-        place = gate.admit("a")
-        assert isinstance(place, Deferred)
-        ticket = await place
-        try:
-            await Deferred()
-        finally:
-            ticket.release()
-
-    waiting = Deferred.fromCoroutine(relay())
-    waiting.cancel()
-    waiting.addErrback(lambda failure: failure.trap(CancelledError))
-    assert gate.waiting == 0
-    relaying = Deferred.fromCoroutine(relay())
-    held.release()
-    assert gate.active == 1
-    relaying.cancel()
-    relaying.addErrback(lambda failure: failure.trap(CancelledError))
-    assert is_empty(gate, clock)
 
 
 def test_while_the_engine_loads_requests_wait_for_it() -> None:
     clock = Clock()
     gate = make_gate(clock, slots=2, ready=False)
-    waiters = [Waiter(gate.admit("a")) for _ in range(3)]
+    waiters = [wait(gate) for _ in range(3)]
     assert isinstance(gate.would_refuse(), ModelLoading)
     clock.advance(5)
     gate.set_engine("ready")
@@ -285,7 +268,7 @@ def test_an_engine_that_loads_again_admits_nobody() -> None:
     gate = make_gate(Clock(), slots=2)
     held = enter(gate)
     gate.set_engine("loading")
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     held.release()
     assert waiter.ticket is None
     gate.set_engine("ready")
@@ -295,9 +278,9 @@ def test_an_engine_that_loads_again_admits_nobody() -> None:
 def test_a_full_queue_or_a_wait_that_ends_while_loading_is_model_loading() -> None:
     clock = Clock()
     gate = make_gate(clock, queue=1, ready=False)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     with pytest.raises(ModelLoading) as refused:
-        gate.admit("a")
+        gate.admit("a", Waiter(gate))
     assert refused.value.retry_after_seconds == 5
     gate.loading_estimate = 41.5
     clock.advance(30)
@@ -309,12 +292,12 @@ def test_a_full_queue_or_a_wait_that_ends_while_loading_is_model_loading() -> No
 def test_a_failed_engine_refuses_those_that_wait_and_those_that_come() -> None:
     clock = Clock()
     gate = make_gate(clock, ready=False)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     gate.set_engine("failed", "out of memory")
     assert isinstance(waiter.error, EngineUnavailable)
     assert "out of memory" in str(waiter.error)
     with pytest.raises(EngineUnavailable, match="out of memory"):
-        gate.admit("a")
+        gate.admit("a", Waiter(gate))
     assert isinstance(gate.would_refuse(), EngineUnavailable)
     assert gate.rejections["engine_unavailable"] == 2
     assert is_empty(gate, clock)
@@ -326,13 +309,13 @@ def test_draining_refuses_the_waiting_and_lets_the_running_finish() -> None:
     clock = Clock()
     gate = make_gate(clock)
     held = enter(gate)
-    waiter = Waiter(gate.admit("a"))
+    waiter = wait(gate)
     idle = []
     gate.drain()
     gate.when_idle().addCallback(idle.append)
     assert isinstance(waiter.error, Draining)
     with pytest.raises(Draining) as refused:
-        gate.admit("a")
+        gate.admit("a", Waiter(gate))
     assert refused.value.retry_after_seconds >= 1
     assert isinstance(gate.would_refuse(), Draining)
     assert gate.rejections["draining"] == 2
@@ -341,7 +324,7 @@ def test_draining_refuses_the_waiting_and_lets_the_running_finish() -> None:
     held.release()
     assert idle == [None]
     with pytest.raises(Draining):
-        gate.admit("a")
+        gate.admit("a", Waiter(gate))
     assert is_empty(gate, clock)
 
 
@@ -364,7 +347,7 @@ def test_when_idle_fires_at_once_if_nothing_is_held_and_can_be_cancelled() -> No
 def test_more_slots_are_given_out_at_once_and_fewer_let_the_running_finish() -> None:
     gate = make_gate(Clock())
     held = enter(gate)
-    waiters = [Waiter(gate.admit("a")) for _ in range(3)]
+    waiters = [wait(gate) for _ in range(3)]
     gate.resize(3)
     assert [waiter.ticket is not None for waiter in waiters] == [True, True, False]
     gate.resize(1)
@@ -384,16 +367,14 @@ def test_ten_thousand_that_release_as_they_are_granted_overflow_no_stack() -> No
     held = enter(gate)
     order: list[int] = []
 
-    def use(ticket: Ticket, number: int) -> None:
-        order.append(number)
+    def use(ticket: Ticket) -> None:
+        order.append(gate.waiting)
         ticket.release()
 
     for number in range(10_000):
-        place = gate.admit(f"key{number % 7}")
-        assert isinstance(place, Deferred)
-        place.addCallback(use, number)
+        wait(gate, f"key{number % 7}", on_admitted=use)
     held.release()
-    assert len(order) == 10_000
+    assert order == [*reversed(range(10_000))]
     assert is_empty(gate, clock)
 
 
@@ -401,20 +382,18 @@ def test_who_is_granted_may_admit_and_cancel_others_at_once() -> None:
     clock = Clock()
     gate = make_gate(clock)
     held = enter(gate, "z")
-    first = gate.admit("a")
-    second = Waiter(gate.admit("b"))
-    third = Waiter(gate.admit("c"))
     later: list[Waiter] = []
-    assert isinstance(first, Deferred)
 
     def use(ticket: Ticket) -> None:
-        second.place.cancel()
+        second.give_up()
         ticket.release()
-        later.append(Waiter(gate.admit("a")))
+        later.append(wait(gate))
 
-    first.addCallback(use)
+    wait(gate, "a", on_admitted=use)
+    second = wait(gate, "b")
+    third = wait(gate, "c")
     held.release()
-    assert isinstance(second.error, CancelledError)
+    assert second.ticket is second.error is None
     assert third.ticket is not None
     assert later[0].ticket is None
     third.ticket.release()
@@ -425,32 +404,38 @@ def test_who_hears_of_the_drain_may_cancel_another_that_waits() -> None:
     clock = Clock()
     gate = make_gate(clock)
     held = enter(gate)
-    first = gate.admit("a")
-    second = Waiter(gate.admit("a"))
-    assert isinstance(first, Deferred)
-    first.addErrback(lambda _: second.place.cancel())
+    first = wait(gate, on_turned_away=lambda _: second.give_up())
+    second = wait(gate)
     gate.drain()
-    assert isinstance(second.error, CancelledError)
+    assert isinstance(first.error, Draining)
+    assert second.ticket is second.error is None
     held.release()
     assert is_empty(gate, clock)
 
 
-def test_a_callback_that_fails_does_not_stop_the_others() -> None:
-    gate = make_gate(Clock(), slots=1)
+def test_one_that_fails_on_hearing_it_does_not_stop_the_others() -> None:
+    """It is logged, as its own fault."""
+    gate = make_gate(Clock())
     held = enter(gate, "z")
-    broken = gate.admit("a")
-    assert isinstance(broken, Deferred)
-    seen: list[Failure] = []
+    fault = RuntimeError("its own fault")
 
-    def fail(ticket: Ticket) -> Any:
+    def fail(ticket: Ticket) -> None:
         ticket.release()
-        raise RuntimeError("its own fault")
+        raise fault
 
-    broken.addCallback(fail).addErrback(seen.append)
-    other = Waiter(gate.admit("b"))
-    held.release()
-    assert len(seen) == 1
-    assert other.ticket is not None
+    def fail_too(error: GatewayError) -> None:
+        raise fault
+
+    wait(gate, "a", on_admitted=fail)
+    admitted = wait(gate, "b")
+    wait(gate, "c", on_turned_away=fail_too)
+    turned_away = wait(gate, "d")
+    with capturedLogs() as events:
+        held.release()
+        gate.drain()
+    assert admitted.ticket is not None
+    assert turned_away.error is not None
+    assert [event["log_failure"].value for event in events] == [fault, fault]
 
 
 @pytest.mark.parametrize(("slots", "queue"), [(0, 0), (-1, 0), (1, -1)])

@@ -4,13 +4,13 @@ The gate under any sequence of events.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from twisted_llama.admission.gate import EngineState, Gate
 from twisted_llama.admission.ticket import Ticket
@@ -35,13 +35,24 @@ class Guest:
 
     key_id: str
     came: float
-    place: Deferred[Ticket] | None = None
+    on_admitted: Callable[[Guest], None]
     ticket: Ticket | None = None
-    error: BaseException | None = None
+    error: GatewayError | None = None
+    gone: bool = False
+    joined_at: float = -1.0
 
     @property
     def waits(self) -> bool:
-        return self.ticket is None and self.error is None
+        return self.ticket is None and self.error is None and not self.gone
+
+    def admitted(self, ticket: Ticket) -> None:
+        assert self.waits
+        self.ticket = ticket
+        self.on_admitted(self)
+
+    def turned_away(self, error: GatewayError) -> None:
+        assert self.waits
+        self.error = error
 
 
 class GateMachine(RuleBasedStateMachine):
@@ -66,25 +77,20 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(key_id=KEYS)
     def arrive(self, key_id: str) -> None:
-        guest = Guest(key_id, self.clock.seconds())
+        guest = Guest(key_id, self.clock.seconds(), self._admitted)
         waiting = self.waiting()
         refusal: GatewayError | None = None
         try:
-            place = self.gate.admit(key_id)
+            ticket = self.gate.admit(key_id, guest)
         except GatewayError as error:
             refusal = error
         if refusal is not None:
             self._check_refusal(refusal, len(waiting))
             return
         self.guests.append(guest)
-        if isinstance(place, Ticket):
+        if ticket is not None:
             assert not waiting
-            guest.ticket = place
-            return
-        guest.place = place
-        place.addCallbacks(
-            self._granted, self._refused, callbackArgs=(guest,), errbackArgs=(guest,)
-        )
+            guest.ticket = ticket
 
     def _check_refusal(self, refusal: GatewayError, waiting: int) -> None:
         if self.draining:
@@ -95,8 +101,7 @@ class GateMachine(RuleBasedStateMachine):
             assert waiting == self.queue_bound
             assert isinstance(refusal, ModelLoading if self.engine == "loading" else QueueFull)
 
-    def _granted(self, ticket: Ticket, guest: Guest) -> None:
-        guest.ticket = ticket
+    def _admitted(self, guest: Guest) -> None:
         mine = [one for one in self.waiting() if one.key_id == guest.key_id]
         assert all(guest.came <= one.came for one in mine), "not first come first served"
         # Round robin: no other key that waits is passed over twice by this one.
@@ -106,17 +111,14 @@ class GateMachine(RuleBasedStateMachine):
             passed.append(guest.key_id)
         self.passed_over.pop(guest.key_id, None)
 
-    def _refused(self, failure: Failure, guest: Guest) -> None:
-        guest.error = failure.value
-
     @precondition(lambda self: any(guest.waits for guest in self.guests))
     @rule(choice=st.integers(min_value=0))
     def leave(self, choice: int) -> None:
         waiting = self.waiting()
         guest = waiting[choice % len(waiting)]
-        assert guest.place is not None
-        guest.place.cancel()
-        assert guest.error is not None
+        self.guests.remove(guest)
+        guest.gone = True
+        self.gate.give_up(guest)
         self._forget_keys_without_waiters()
 
     @precondition(lambda self: any(guest.ticket for guest in self.guests))
@@ -201,8 +203,9 @@ class GateMachine(RuleBasedStateMachine):
         idle: list[None] = []
         self.gate.when_idle().addCallback(idle.append)
         for guest in self.guests:
-            if guest.waits and guest.place is not None:
-                guest.place.cancel()
+            if guest.waits:
+                guest.gone = True
+                self.gate.give_up(guest)
         for guest in self.guests:
             if guest.ticket is not None:
                 guest.ticket.release()

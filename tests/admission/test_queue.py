@@ -81,7 +81,7 @@ def test_deadlines_come_in_the_order_of_joining() -> None:
     assert queue.pop_expired(-1.0) is None
     assert [queue.pop_expired(1.0) for _ in range(3)] == ["a1", "a2", None]
     assert queue.next_deadline() == 2.0
-    assert queue.clear() == ["b1"]
+    assert drained(queue) == ["b1"]
     assert queue.next_deadline() is None
     assert queue.pop() is None
     assert queue.pop_expired(99.0) is None

@@ -12,6 +12,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from tests.api.conftest import MakeWorld
 from tests.api.ends import OK, STREAM_HEAD, Client, chunk
 from tests.api.world import EPOCH, World
+from twisted_llama.admission.ticket import Waiter
 from twisted_llama.api.watcher import RequestIds
 from twisted_llama.telemetry.exchange import Exchange
 
@@ -86,9 +87,9 @@ def test_who_a_client_is(
     asked: list[str] = []
     admit = world.gate.admit
 
-    def seen(key_id: str) -> object:
+    def seen(key_id: str, waiter: Waiter) -> object:
         asked.append(key_id)
-        return admit(key_id)
+        return admit(key_id, waiter)
 
     world.gate.admit = seen  # type: ignore[assignment,method-assign]  # to look on
     fields = [(b"X-Forwarded-For", value) for value in said]

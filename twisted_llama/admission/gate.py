@@ -11,21 +11,23 @@ What happens to a request that comes:
        - 5.1 it is next and a slot is free and the engine is ready: a ticket,
        - 5.2 C{queue_timeout} is over: C{ModelLoading} if the engine is not ready, else
          C{QueueTimeout},
-       - 5.3 its client leaves: the Deferred is cancelled, nothing is left of it,
+       - 5.3 its client leaves: it gives up, nothing is left of it,
        - 5.4 1 or 2 comes true.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final, Literal, NoReturn
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from twisted_llama.admission.estimate import clamp, next_mean, retry_after
 from twisted_llama.admission.queue import FairQueue
-from twisted_llama.admission.ticket import Place, Ticket
+from twisted_llama.admission.ticket import Ticket, Waiter
 from twisted_llama.errors import (
     Draining,
     EngineUnavailable,
@@ -52,6 +54,8 @@ class Gate:
     @ivar wait_seconds_total: the waits of all that left the queue, however they did.
     @ivar loading_estimate: how many more seconds the engine will load, if that is known.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Gate:
         # Ready and not draining, as one look.
         self._open = False
         self._granting = False
-        self._queue: FairQueue[Place] = FairQueue()
+        self._queue: FairQueue[Waiter] = FairQueue()
         self._timer: IDelayedCall | None = None
         self._mean_held: float | None = None
         self._idle_waiters: list[Deferred[None]] = []
@@ -99,12 +103,13 @@ class Gate:
         """
         return len(self._queue)
 
-    def admit(self, key_id: str) -> Ticket | Deferred[Ticket]:
+    def admit(self, key_id: str, waiter: Waiter) -> Ticket | None:
         """
         Ask for a slot.
 
-        @return: a ticket if one is to be had at once, else a Deferred of one, which may
-            fail with the errors below too.  Cancelling it gives up the place.
+        @param waiter: is told later if it has to wait: of its ticket, or why it gets none,
+            which may be any of the errors below and C{QueueTimeout}.
+        @return: a ticket if one is to be had at once, else C{None}.
         @raise Draining: the gateway is shutting down.
         @raise EngineUnavailable: the engine has failed.
         @raise ModelLoading: the engine is loading and the queue is full.
@@ -117,11 +122,18 @@ class Gate:
         refusal = self._closed() or self._full()
         if refusal is not None:
             self._refuse(refusal)
-        place = Place(self._give_up)
-        place.joined_at = self._now()
-        self._queue.join(key_id, place, place.joined_at + self._queue_timeout)
+        waiter.joined_at = self._now()
+        self._queue.join(key_id, waiter, waiter.joined_at + self._queue_timeout)
         self._watch_deadlines()
-        return place
+        return None
+
+    def give_up(self, waiter: Waiter) -> None:
+        """
+        It does not wait any longer, and is told nothing more.
+        """
+        if self._queue.remove(waiter):
+            self._count_wait(waiter)
+            self._settle()
 
     def would_refuse(self) -> GatewayError | None:
         """
@@ -186,24 +198,11 @@ class Gate:
         if self._queue or self._idle_waiters:
             self._grant()
 
-    def _give_up(self, place: Deferred[Ticket]) -> None:
-        """
-        A place was cancelled.
-        """
-        assert isinstance(place, Place)
-        if self._queue.remove(place):
-            self._count_wait(place)
-            self._settle()
-
     def _dismiss_all(self) -> None:
         """
         Refuse all that wait, as if they came now.
         """
-        for place in self._queue.clear():
-            self._count_wait(place)
-            # What the one before did on hearing it may have cancelled this one.
-            if not place.called:
-                place.errback(self._counted(self._closed() or self._overdue()))
+        self._turn_away_until(inf)
         self._settle()
 
     def _on_deadline(self) -> None:
@@ -211,10 +210,21 @@ class Gate:
         The wait of at least one may be over.
         """
         self._timer = None
-        while (place := self._queue.pop_expired(self._now())) is not None:
-            self._count_wait(place)
-            place.errback(self._counted(self._overdue()))
+        self._turn_away_until(self._now())
         self._settle()
+
+    def _turn_away_until(self, deadline: float) -> None:
+        """
+        Those whose wait would be over by then.  One after the other: what one does on
+        hearing it may be that another gives up.
+        """
+        while (waiter := self._queue.pop_expired(deadline)) is not None:
+            self._count_wait(waiter)
+            error = self._counted(self._closed() or self._overdue())
+            try:
+                waiter.turned_away(error)
+            except Exception:
+                self._log.failure("While turning away a request that waited")
 
     # -- granting --------------------------------------------------------------
 
@@ -230,11 +240,15 @@ class Gate:
         self._granting = True
         try:
             while self._open and self.active < self.max_concurrent:
-                place = self._queue.pop()
-                if place is None:
+                waiter = self._queue.pop()
+                if waiter is None:
                     break
                 self.active += 1
-                place.callback(Ticket(self, self._now(), self._count_wait(place)))
+                try:
+                    waiter.admitted(Ticket(self, self._now(), self._count_wait(waiter)))
+                except Exception:
+                    # Its own fault, and not that of the others.
+                    self._log.failure("While admitting a request that waited")
         finally:
             self._granting = False
         self._settle()
@@ -263,7 +277,7 @@ class Gate:
     def _watch_deadlines(self) -> None:
         """
         One timer for all.  It may come too early, when the one it was set for has left,
-        and is set again then; so a place costs the same however many there are.
+        and is set again then; so a wait costs the same however many there are.
         """
         if not self._queue:
             if self._timer is not None:
@@ -275,11 +289,11 @@ class Gate:
             delay = max(0.0, deadline - self._now())
             self._timer = self._clock.callLater(delay, self._on_deadline)
 
-    def _count_wait(self, place: Place) -> float:
+    def _count_wait(self, waiter: Waiter) -> float:
         """
         @return: how long this one waited, in seconds.
         """
-        waited = max(0.0, self._now() - place.joined_at)
+        waited = max(0.0, self._now() - waiter.joined_at)
         self.wait_seconds_total += waited
         return waited
 
@@ -290,7 +304,8 @@ class Gate:
         Cases 1 and 2.
         """
         if self._draining:
-            return Draining(self._retry_after())
+            # Nobody waits any more, or soon.
+            return Draining(retry_after(self._mean_held, 0, self.max_concurrent))
         if self._engine == "failed":
             return EngineUnavailable(self._failure_reason)
         return None

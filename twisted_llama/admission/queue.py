@@ -40,8 +40,9 @@ class FairQueue(Generic[Entry]):
 
     def __init__(self) -> None:
         # The front of each is the next; an OrderedDict also lets go of its middle in O(1).
-        self._ring: OrderedDict[str, OrderedDict[Entry, None]] = OrderedDict()
-        self._joined: OrderedDict[Entry, tuple[str, float]] = OrderedDict()
+        # Each entry's deadline is in its line, its key where all are in the order of joining.
+        self._ring: OrderedDict[str, OrderedDict[Entry, float]] = OrderedDict()
+        self._joined: OrderedDict[Entry, str] = OrderedDict()
         self.served_last: str | None = None
 
     def __len__(self) -> int:
@@ -66,8 +67,8 @@ class FairQueue(Generic[Entry]):
         line = self._ring.get(key_id)
         if line is None:
             line = self._ring[key_id] = OrderedDict()
-        line[entry] = None
-        self._joined[entry] = (key_id, deadline)
+        line[entry] = deadline
+        self._joined[entry] = key_id
 
     def pop(self) -> Entry | None:
         """
@@ -95,10 +96,9 @@ class FairQueue(Generic[Entry]):
 
         @return: whether it had one.
         """
-        joined = self._joined.pop(entry, None)
-        if joined is None:
+        key_id = self._joined.pop(entry, None)
+        if key_id is None:
             return False
-        key_id, _ = joined
         line = self._ring[key_id]
         del line[entry]
         if not line:
@@ -120,15 +120,6 @@ class FairQueue(Generic[Entry]):
         """
         The earliest deadline, in seconds; None if nobody waits.
         """
-        for _, deadline in self._joined.values():
-            return deadline
+        for entry, key_id in self._joined.items():
+            return self._ring[key_id][entry]
         return None
-
-    def clear(self) -> list[Entry]:
-        """
-        Everybody, in the order of joining; nobody waits then.
-        """
-        entries = list(self._joined)
-        self._ring.clear()
-        self._joined.clear()
-        return entries

@@ -1,12 +1,13 @@
 """
-Permission to use one slot of the engine.
+Permission to use one slot of the engine, and who waits for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted_llama.errors import GatewayError
 
 
 class SlotOwner(Protocol):
@@ -41,24 +42,22 @@ class Ticket:
             owner._take_slot_back(self._granted_at)
 
 
-class Place(Deferred[Ticket]):
+class Waiter(Hashable, Protocol):
     """
-    A place in the queue: fires with the ticket, or fails with why there is none.
+    One that waits for a ticket.  It is the place in the queue itself: ten thousand may wait,
+    and the less there is of each, the less has to be fetched from memory when its turn has come.
 
-    Unlike other Deferreds it can be cancelled when it has fired but nobody has looked at
-    the result: a client may leave in the very turn in which its ticket is granted, and
-    the slot must not be lost with it.
-
-    @ivar joined_at: when the wait began, in seconds.
+    @ivar joined_at: when the wait began, in seconds; the gate sets it.
     """
 
-    joined_at: float = 0.0
+    joined_at: float
 
-    def cancel(self) -> None:
+    def admitted(self, ticket: Ticket) -> None:
         """
-        Give up the place, or the ticket if it was not taken yet.
+        Its turn has come.
         """
-        super().cancel()
-        ticket = getattr(self, "result", None)
-        if isinstance(ticket, Ticket):
-            ticket.release()
+
+    def turned_away(self, error: GatewayError) -> None:
+        """
+        Its turn will not come.
+        """

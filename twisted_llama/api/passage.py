@@ -56,12 +56,15 @@ class Passage:
 
     @ivar principal: whose it is; C{None} with keys off.
     @ivar expiry: what ends it when its key expires.
+    @ivar joined_at: when it joined the queue, if it had to wait.
     """
 
     __slots__ = (
+        "_acceptance",
         "_body",
         "_ended_by",
         "_engine",
+        "_gate",
         "_limiter",
         "_now",
         "_pick_engine",
@@ -72,6 +75,7 @@ class Passage:
         "_ticket",
         "_waiting",
         "expiry",
+        "joined_at",
         "principal",
     )
 
@@ -100,6 +104,9 @@ class Passage:
         self._relay: Relay | None = None
         self._repeatable = False
         self._waiting: Deferred[None] | None = None
+        self._gate: Gate | None = None
+        self.joined_at: float
+        self._acceptance: Decision | None = None
         self._ended_by: GatewayError | None = None
 
     def begin(self) -> None:
@@ -124,8 +131,8 @@ class Passage:
         if self._relay is not None:
             self._relay.stop()
             self._answered(error)
-        elif self._waiting is not None:
-            self._waiting.cancel()
+        else:
+            self._give_up()
 
     def _leave(self) -> None:
         """
@@ -136,6 +143,16 @@ class Passage:
             relay.stop()
             self._note(relay)
             self._over()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """
+        Wait no longer, whatever for.
+        """
+        if self._gate is not None:
+            self._gate.give_up(self)
+            self._turned_away(Failure(CancelledError()))
         elif self._waiting is not None:
             self._waiting.cancel()
 
@@ -151,45 +168,55 @@ class Passage:
         request = self._request
         accepting = self._limiter.accept(request)
         if accepting is None or isinstance(accepting, Decision):
-            acceptance = accepting
+            self._acceptance = accepting
         else:
-            acceptance = await accepting
+            self._acceptance = await accepting
         try:
             reading = request.read_body()
             self._body = reading if isinstance(reading, list) else await reading
             self._engine = self._pick_engine()
             if request.method not in _CHEAP or not self._engine.answers_now():
-                admitting = self._engine.gate.admit(self._key_id())
-                if not isinstance(admitting, Ticket):
-                    self._wait_for_turn(admitting, acceptance)
+                gate = self._engine.gate
+                self._ticket = gate.admit(self._key_id(), self)
+                if self._ticket is None:
+                    self._gate = gate
+                    if request.channel is None:
+                        self._give_up()
                     return
-                self._ticket = admitting
             elif request.channel.site.draining:
                 raise Draining(1)
         except BaseException:
-            self._limiter.take_back(request, acceptance)
+            self._limiter.take_back(request, self._acceptance)
             raise
         asking = self._ask()
         if asking is not None:
             await asking
 
-    def _wait_for_turn(self, place: Deferred[Ticket], acceptance: Decision | None) -> None:
+    def admitted(self, ticket: Ticket) -> None:
         """
-        Go on when it is this one's turn.  No coroutine waits for that: thousands may, and
-        the less each of them holds, the less has to be fetched from memory when its turn
-        has come.
+        See L{twisted_llama.admission.ticket.Waiter}.
         """
-        admitted = place.addCallbacks(self._admitted, self._turned_away, errbackArgs=(acceptance,))
-        self._wait(admitted)
-
-    def _admitted(self, ticket: Ticket) -> Deferred[None] | None:
+        self._gate = None
         self._ticket = ticket
         self._request.exchange.queue_seconds = ticket.waited_seconds
-        return self._ask()
+        try:
+            asking = self._ask()
+        except Exception:
+            self._fail(Failure())
+        else:
+            if asking is not None:
+                self._wait(asking)
 
-    def _turned_away(self, failure: Failure, acceptance: Decision | None) -> Failure:
-        self._limiter.take_back(self._request, acceptance)
-        return failure
+    def turned_away(self, error: GatewayError) -> None:
+        """
+        See L{twisted_llama.admission.ticket.Waiter}.
+        """
+        self._turned_away(Failure(error))
+
+    def _turned_away(self, failure: Failure) -> None:
+        self._gate = None
+        self._limiter.take_back(self._request, self._acceptance)
+        self._fail(failure)
 
     def _key_id(self) -> str:
         """
