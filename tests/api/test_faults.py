@@ -188,6 +188,55 @@ def test_a_defect_while_serving_one_that_has_left(make_world: MakeWorld) -> None
     assert [exchange.status for exchange in world.exchanges] == [499]
 
 
+class HastyLimits(SlowLimits):
+    """
+    Limits that accept as soon as nobody waits for them any more.
+    """
+
+    def take(self, key_id: str, limit: int) -> Deferred[Decision]:
+        return Deferred(lambda asked: asked.callback(Decision(True, limit, limit - 1, 60.0, 0.0)))
+
+
+def test_who_has_left_does_not_wait_for_a_slot(make_world: MakeWorld) -> None:
+    """
+    Nor for an engine, when a slot is free.
+    """
+    world = make_world(limits=HastyLimits(), max_concurrent_requests=1)
+    for _ in range(3):
+        world.client().ask(b"POST", b"/v1/x", body=b"{}").leave()
+        assert (world.gate.active, world.gate.waiting) == (0, 0)
+    world.gate.set_engine("loading")
+    for _ in range(3):
+        world.client().ask(b"POST", b"/v1/x", body=b"{}").leave()
+        assert (world.gate.active, world.gate.waiting) == (0, 0)
+    assert [exchange.status for exchange in world.exchanges] == [499] * 6
+
+
+def test_a_defect_when_the_turn_has_come(make_world: MakeWorld) -> None:
+    """
+    It is that request's alone: the next one is served.
+    """
+    world = make_world(max_queue_size=2)
+    ask = (b"POST", b"/v1/x")
+    clients = [world.client().ask(*ask, body=b"{}") for _ in range(3)]
+    take = world.pool.take
+
+    def broken() -> None:
+        world.pool.take = take  # type: ignore[method-assign]  # mended again
+        raise ZeroDivisionError
+
+    world.pool.take = broken  # type: ignore[method-assign]
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        world.engine.answer(OK)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert len([event for event in events if "log_failure" in event]) == 1
+    world.engine.answer(OK)
+    assert [client.answer.status for client in clients] == [200, 500, 200]
+
+
 def test_a_client_that_names_no_host(world: World) -> None:
     """
     HTTP/1.0 did not ask for it, so none can be passed on.
