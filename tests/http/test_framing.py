@@ -110,9 +110,13 @@ def test_whole_plain_chunks_may_be_sent_on_as_they_are() -> None:
     framing = ChunkedFraming()
     assert framing.feed(b"5\r\nhello\r\n") == b"hello"
     assert framing.verbatim
-    assert framing.feed(b"1\r\na\r\n0B\r\nhello world\r\n") == b"ahello world"
+    assert framing.feed(b"1\r\na\r\nb\r\nhello world\r\n") == b"ahello world"
+    assert framing.verbatim
+    assert framing.feed(b"6\r\n1\r\n2\r\n\r\n") == b"1\r\n2\r\n"
     assert framing.verbatim
     for other in (
+        b"B\r\nhello world\r\n",
+        b"05\r\nhello\r\n",
         b"5;a=b\r\nhello\r\n",
         b"1\r\na\r\n1;a=b\r\nb\r\n",
         b"1\r\na\r\n5\r\nhe",
@@ -125,6 +129,19 @@ def test_whole_plain_chunks_may_be_sent_on_as_they_are() -> None:
     ):
         framing.feed(other)
         assert not framing.verbatim
+    assert framing.finished
+
+
+@given(st.lists(st.text("ab1\r\n", min_size=1, max_size=30), min_size=1, max_size=5))
+def test_whole_chunks_of_whatever_looks_like_framing(texts: list[str]) -> None:
+    """
+    Line ends and sizes in what is sent are not taken for the framing's own.
+    """
+    chunks = [text.encode() for text in texts]
+    framing = ChunkedFraming()
+    data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    assert framing.feed(data) == b"".join(chunks)
+    assert framing.feed(b"0\r\n\r\n") == b""
     assert framing.finished
 
 
