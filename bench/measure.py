@@ -83,7 +83,7 @@ class Bench:
         folder = self.directory / work.name
         folder.mkdir(parents=True)
         engine = start_engine(folder, int(max(60.0, self.end - time.monotonic()) + 600))
-        running: dict[tuple[str, Variant], Program] = {}
+        running: dict[str, Program] = {}
         # What a thread has started dies with that thread: so they last as long.
         with ThreadPoolExecutor(len(cases) if work.together else 1) as pool:
             try:
@@ -103,7 +103,7 @@ class Bench:
         return measured
 
     @staticmethod
-    def _stop(running: dict[tuple[str, Variant], Program]) -> None:
+    def _stop(running: dict[str, Program]) -> None:
         while running:
             _, program = running.popitem()
             program.stop()
@@ -113,7 +113,7 @@ class Bench:
         measured: Measured,
         number: int,
         engine: Program,
-        running: dict[tuple[str, Variant], Program],
+        running: dict[str, Program],
         folder: Path,
         case: Case,
     ) -> None:
@@ -136,7 +136,7 @@ class Bench:
         work: Work,
         case: Case,
         engine: Program,
-        running: dict[tuple[str, Variant], Program],
+        running: dict[str, Program],
         folder: Path,
     ) -> Sample:
         target = self._target(case, engine, running, folder)
@@ -152,12 +152,12 @@ class Bench:
             return sample | {f"beside.{name}": value for name, value in second.items()}
         finally:
             if work.fresh or target.process.poll() is not None:
-                running.pop((case.target, case.variant)).stop()
+                running.pop(case.label).stop()
 
     def _prepare(
         self,
         engine: Program,
-        running: dict[tuple[str, Variant], Program],
+        running: dict[str, Program],
         folder: Path,
         case: Case,
     ) -> None:
@@ -169,17 +169,16 @@ class Bench:
         self,
         case: Case,
         engine: Program,
-        running: dict[tuple[str, Variant], Program],
+        running: dict[str, Program],
         folder: Path,
     ) -> Program:
         """
         The program that this case measures, started if it is not running.
         """
-        who = (case.target, case.variant)
-        target = running.get(who)
+        target = running.get(case.label)
         if target is None:
             place = folder / f"{case.target}-{next(self._numbers)}"
-            target = running[who] = self._start(case, place, engine)
+            target = running[case.label] = self._start(case, place, engine)
             self._pin(target, "0")
             if case.load:
                 self._load(("--clients", "8", "--seconds", "0.3", "--warmup", "0"), target)
