@@ -4,14 +4,14 @@ The gate: who is let in, who waits, who is refused, and that nothing is left beh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from attrs import define
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import LogEvent, capturedLogs
 
 from twisted_llama.admission.gate import Gate
 from twisted_llama.admission.ticket import Ticket
@@ -23,6 +23,16 @@ from twisted_llama.errors import (
     QueueFull,
     QueueTimeout,
 )
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[LogEvent]]:
+    """
+    What the gate logs, which is what a waiter raises, its assertions too: nothing.
+    """
+    with capturedLogs() as events:
+        yield events
+    assert [event["log_failure"].value for event in events] == []
 
 
 @define(eq=False)
@@ -413,7 +423,7 @@ def test_who_hears_of_the_drain_may_cancel_another_that_waits() -> None:
     assert is_empty(gate, clock)
 
 
-def test_one_that_fails_on_hearing_it_does_not_stop_the_others() -> None:
+def test_one_that_fails_on_hearing_it_does_not_stop_the_others(logged: list[LogEvent]) -> None:
     """It is logged, as its own fault."""
     gate = make_gate(Clock())
     held = enter(gate, "z")
@@ -430,12 +440,12 @@ def test_one_that_fails_on_hearing_it_does_not_stop_the_others() -> None:
     admitted = wait(gate, "b")
     wait(gate, "c", on_turned_away=fail_too)
     turned_away = wait(gate, "d")
-    with capturedLogs() as events:
-        held.release()
-        gate.drain()
+    held.release()
+    gate.drain()
     assert admitted.ticket is not None
     assert turned_away.error is not None
-    assert [event["log_failure"].value for event in events] == [fault, fault]
+    assert [event["log_failure"].value for event in logged] == [fault, fault]
+    logged.clear()
 
 
 @pytest.mark.parametrize(("slots", "queue"), [(0, 0), (-1, 0), (1, -1)])

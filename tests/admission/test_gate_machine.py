@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 
 from twisted_llama.admission.gate import EngineState, Gate
 from twisted_llama.admission.ticket import Ticket
@@ -62,6 +63,9 @@ class GateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # What a waiter raises is logged by the gate and goes no further.
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
         self.clock = Clock()
         self.slots = 2
         self.queue_bound = 6
@@ -176,6 +180,10 @@ class GateMachine(RuleBasedStateMachine):
     # -- what is always true -------------------------------------------------
 
     @invariant()
+    def nobody_found_a_fault_on_hearing_of_it(self) -> None:
+        assert [event["log_failure"].value for event in self.events if "log_failure" in event] == []
+
+    @invariant()
     def slots_in_use_are_within_the_limit(self) -> None:
         assert self.gate.active == sum(guest.ticket is not None for guest in self.guests)
         assert self.gate.active <= max(self.slots, self.shrunk_to or 0)
@@ -200,6 +208,7 @@ class GateMachine(RuleBasedStateMachine):
         """
         After all have left nothing is held.
         """
+        globalLogPublisher.removeObserver(self.events.append)
         idle: list[None] = []
         self.gate.when_idle().addCallback(idle.append)
         for guest in self.guests:

@@ -225,7 +225,7 @@ def test_a_defect_when_the_turn_has_come(make_world: MakeWorld) -> None:
         world.pool.take = take  # type: ignore[method-assign]  # mended again
         raise ZeroDivisionError
 
-    world.pool.take = broken  # type: ignore[method-assign]
+    world.pool.take = broken  # type: ignore[method-assign]  # a defect
     events: list[LogEvent] = []
     globalLogPublisher.addObserver(events.append)
     try:

@@ -224,6 +224,7 @@ class Gate:
             try:
                 waiter.turned_away(error)
             except Exception:
+                # Its own fault, and not that of the others.
                 self._log.failure("While turning away a request that waited")
 
     # -- granting --------------------------------------------------------------

@@ -202,6 +202,7 @@ class Passage:
         try:
             asking = self._ask()
         except Exception:
+            # Answered, as in L{begin}; the gate, whose call this is, can do nothing about it.
             self._fail(Failure())
         else:
             if asking is not None:

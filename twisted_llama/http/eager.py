@@ -64,6 +64,7 @@ class _Rest(Generic[T]):
         except StopIteration as end:
             result = end.value
         except BaseException:
+            # As C{Deferred.fromCoroutine} does: it goes to who waits for the end.
             result = Failure()
         else:
             self._awaited = awaited
