@@ -194,7 +194,7 @@ static int tick(peer *p) {
     uint64_t now = now_us();
     if (p->tokens_left > 0) {
         n = snprintf(event, sizeof event,
-                     "data: {\"at\":%lu,\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":"
+                     "data: {\"choices\":[{\"finish_reason\":null,\"at\":%lu,\"index\":0,\"delta\":"
                      "{\"content\":\" w%ld\"}}],\"created\":1795225288,\"id\":\"chatcmpl-bench\","
                      "\"model\":\"bench.gguf\",\"object\":\"chat.completion.chunk\"}\n\n",
                      (unsigned long)now, p->tokens_left);

@@ -40,7 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_PIDS = 64, MOST_PATHS = 8, HEAD_MOST = 16384, PATTERN = 251, LINE = 48 };
+enum { MOST_PIDS = 64, MOST_PATHS = 8, HEAD_MOST = 16384, PATTERN = 251, LINE = 64 };
 enum framing { BY_LENGTH, BY_CHUNKS, BY_CLOSE };
 enum chunk_part { SIZE, EXTENSION, BYTES, AFTER_BYTES, TRAILER };
 

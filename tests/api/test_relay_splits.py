@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from tests.api.world import World
 from tests.http.splits import split
 
-EVENTS = [b'data: {"delta":"%d"}\n\n' % at for at in range(5)] + [b"data: [DONE]\n\n"]
+CHUNK = (
+    b'data: {"choices":[{"finish_reason":%b,"index":0,"delta":{%b}}],"created":1,"id":"a",'
+    b'"model":"m.gguf","system_fingerprint":"b","object":"chat.completion.chunk"%b}\n\n'
+)
+USAGE = b',"usage":{"completion_tokens":5,"prompt_tokens":3,"total_tokens":8}'
+TIMINGS = b',"timings":{"cache_n":0,"prompt_n":3,"predicted_n":5,"predicted_ms":500.0}'
+EVENTS = [
+    CHUNK % (b"null", b'"role":"assistant","content":null', b""),
+    *(CHUNK % (b"null", b'"content":"%d"' % at, b"") for at in range(5)),
+    CHUNK % (b'"stop"', b"", USAGE + TIMINGS),
+    b"data: [DONE]\n\n",
+]
 BODY = b"".join(EVENTS)
 
 
@@ -51,8 +62,11 @@ def test_whole_answers(framing: str, version: bytes, data: st.DataObject) -> Non
         engine.close()
     answer = client.answer
     assert (answer.status, answer.body, answer.whole) == (200, BODY, True)
-    assert world.exchanges[-1].outcome == "complete"
-    assert world.exchanges[-1].bytes_sent == len(BODY)
+    exchange = world.exchanges[-1]
+    assert (exchange.outcome, exchange.bytes_sent) == ("complete", len(BODY))
+    counted = (exchange.prompt_tokens, exchange.generated_tokens, exchange.generation_seconds)
+    assert counted == (3, 5, 0.5)
+    assert exchange.read_model() == "m.gguf"
     client.leave()
     world.assert_nothing_left()
 
@@ -82,7 +96,10 @@ def test_answers_that_break_off(data: st.DataObject) -> None:
     assert last.startswith(b'data: {"error": {"message": ')
     assert BODY.startswith(answer.body[: answer.body.index(last)].removesuffix(b"\n\n"))
     assert client.closed
-    assert world.exchanges[-1].status == 502
+    exchange = world.exchanges[-1]
+    assert exchange.status == 502
+    if BODY[: exchange.bytes_sent].endswith(b"}\n\n"):
+        assert exchange.read_model() == "m.gguf", "it is known from the first event on"
     world.assert_nothing_left()
 
 

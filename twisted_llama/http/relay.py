@@ -15,7 +15,7 @@ from twisted_llama.http.framing import BodyFraming
 from twisted_llama.http.headers import client_response_lines
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.response_head import ResponseHead
-from twisted_llama.http.sse import UsageTap
+from twisted_llama.http.sse import UsageTap, has_only_tokens
 from twisted_llama.http.upstream import EngineConnection
 
 _AS_CAME, _CHUNKED, _PAYLOAD = range(3)
@@ -119,11 +119,14 @@ class Relay:
         """
         See L{twisted_llama.http.upstream.Answer.continues}.
         """
-        if self.first_body_at is None:
-            self.first_body_at = self._now()
         if not payload:
             return
-        self.tap.feed(payload)
+        if self.first_body_at is None:
+            self.first_body_at = self._now()
+            # Whatever it is: of an answer that stays without its end it tells the model.
+            self.tap.feed(payload)
+        elif not has_only_tokens(payload):
+            self.tap.feed(payload)
         self.body_bytes += len(payload)
         framing = self._connection.framing
         if self._form == _CHUNKED:

@@ -4,7 +4,8 @@ What an answer says about itself: tokens, time, model.
 llama-server puts C{usage} or C{timings} at the end of an answer, of an event
 stream in its last events.  While the answer passes, only its last bytes are
 remembered; they are read when it is over, so that counting costs a token next
-to nothing and holds nothing up.
+to nothing and holds nothing up.  Events that hold a token and nothing else are
+not even remembered: of a long answer these are all but a few.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from typing import TypeAlias
 
 #: Enough for the three events at the end of a stream, with long names in them.
 TAIL_BYTES = 2560
+#: How llama-server begins and ends an event of a chat that holds a token and nothing else;
+#: C{usage} and C{timings} would stand after the end, as in all answers of servers known.
+_TOKEN_BEGINS = b'data: {"choices":[{"finish_reason":null,'
+_TOKEN_ENDS = b',"object":"chat.completion.chunk"}\n\n'
+_BEGINNING = slice(len(_TOKEN_BEGINS))
+_END = slice(-len(_TOKEN_ENDS), None)
 #: C{data: [DONE]} and its like are no events of their own here: they say nothing.
 _SHORT_BYTES = 64
 
@@ -28,6 +35,17 @@ Usage: TypeAlias = tuple[int | None, int | None, float | None]
 What the engine reported at the end of an answer: tokens of the prompt, tokens
 generated, seconds spent on generating; C{None} where it did not.
 """
+
+
+def has_only_tokens(payload: bytes) -> bool:
+    """
+    Tell events that say nothing about the answer from others: whole events of
+    llama-server's chat, each with a token in it, without C{usage} or C{timings}.
+
+    @return: C{False} also where it takes more than a look to know.
+    """
+    # Slices are quicker than startswith and endswith, which parse their arguments.
+    return payload[_END] == _TOKEN_ENDS and payload[_BEGINNING] == _TOKEN_BEGINS
 
 
 class UsageTap:
