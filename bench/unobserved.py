@@ -8,30 +8,19 @@ from __future__ import annotations
 
 import sys
 
-from twisted_llama.api.watcher import RequestWatcher
-from twisted_llama.assembly import graph
 from twisted_llama.cli.main import main
 from twisted_llama.http import relay
 from twisted_llama.http.sse import UsageTap
-from twisted_llama.telemetry.exchange import Exchange
-
-
-class Blind(RequestWatcher):
-    """
-    Tells nobody.
-    """
-
-    def _tell_later(self, exchange: Exchange) -> None:
-        return
+from twisted_llama.telemetry.batch import ExchangeBatch
 
 
 def shut() -> None:
     """
     Put what sees nothing in the place of what sees.
     """
-    UsageTap.feed = lambda self, payload: None  # type: ignore[method-assign]  # that is the point
-    relay.has_only_tokens = lambda payload: True  # the same
-    graph.RequestWatcher = Blind  # type: ignore[misc]  # the same
+    UsageTap.feed = lambda self, payload: True  # type: ignore[method-assign]  # that is the point
+    relay.ENDING, relay.TOKEN_ENDS = slice(0), b""
+    ExchangeBatch.add = lambda self, exchange: None  # type: ignore[method-assign]  # the same
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="100 streams",
                 ),
             ),
-            turns=2,
+            turns=4,
             fresh=True,
         ),
         Work(
@@ -279,7 +279,8 @@ def make_works(scale: Scale) -> list[Work]:
                     per="unobserved",
                 ),
             ),
-            turns=5,
+            turns=8,
+            fresh=True,
             together=True,
         ),
         Work(

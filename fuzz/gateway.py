@@ -184,6 +184,7 @@ class Gateway:
         """
         The lines of the access log in this execution.
         """
+        self.graph.exchanges.tell()
         return [json.loads(line) for line in self._access.lines]
 
     # -- what an operator or a supervisor does

@@ -242,7 +242,7 @@ def test_every_observer_hears_once(world: World) -> None:
     Also of requests that came together on one connection.
     """
     heard: list[Exchange] = []
-    world.watcher._observers += (heard.extend,)
+    world.batch._observers += (heard.extend,)
     client = world.client()
     client.send(b"".join(client.request(b"GET", b"/ping") for _ in range(3)))
     client.ask(b"POST", b"/v1/x", body=b"{}")

@@ -49,6 +49,7 @@ from twisted_llama.http.pool import EnginePool
 from twisted_llama.http.site import ClientLimits, GatewaySite
 from twisted_llama.http.turn import Turn
 from twisted_llama.limits.memory import MemoryLimits
+from twisted_llama.telemetry.batch import ExchangeBatch
 from twisted_llama.telemetry.exchange import Exchange
 from twisted_llama.telemetry.metrics import Metrics
 
@@ -212,15 +213,15 @@ class World:
         self.limits = chosen.limits or MemoryLimits(self.clock.seconds)
         self.limiter = Limiter(self.limits, chosen.max_requests_per_minute)
         self.metrics = Metrics(self.clock.seconds, self.gate, lambda: self.status)
+        self.batch = ExchangeBatch(self.clock, (self._exchanges.extend, self.metrics.observe))
         self.watcher = RequestWatcher(
             Cors(chosen.cors_origins),
             chosen.trusted_proxies,
             chosen.max_connections_per_ip,
-            (self._exchanges.extend, self.metrics.observe),
+            self.batch.add,
             self.clock.seconds,
             self.wall_clock,
             RequestIds(b"test"),
-            turn,
         )
         self.site = GatewaySite(
             self._root(),
@@ -252,7 +253,7 @@ class World:
         )
         for name, resource in chosen.hung_in.items():
             protected.putChild(name, resource)
-        metrics_page: IResource = MetricsPage(self.metrics)
+        metrics_page: IResource = MetricsPage(self.metrics, self.batch.tell)
         if chosen.metrics_auth_enabled:
             metrics_page = Guard(metrics_page, login, self.guesses)
         return Root(
@@ -280,6 +281,7 @@ class World:
         What was observed of requests by the end of this turn.
         """
         self.clock.advance(0)
+        self.batch.stop()
         return self._exchanges
 
     def settle(self) -> None:

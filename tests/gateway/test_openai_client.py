@@ -12,6 +12,7 @@ import pytest
 
 from tests.gateway.running import Gateway, until
 from tests.gateway.talking import CHAT, Answer, Client, Stream, ask, chat, events, fresh_id, named
+from twisted_llama.http.sse import TOKEN_ENDS
 
 MESSAGES = [{"role": "user", "content": "Say something."}]
 Connect = Callable[..., openai.OpenAI]
@@ -154,6 +155,7 @@ def test_bodies_are_the_engines(embedded: Gateway, stream: bool) -> None:
     if stream:
         assert events(through.body)[-1] == "[DONE]"
         assert len(events(through.body)) > 20
+        assert direct.body.count(TOKEN_ENDS) > 20, "the relay knows no tokens of this engine"
 
 
 def test_errors_are_the_engines(embedded: Gateway) -> None:

@@ -260,40 +260,6 @@ def test_one_that_fails_does_not_keep_the_others() -> None:
     assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
 
 
-def test_what_nobody_waits_for_comes_last() -> None:
-    """Whatever was asked for first; and one that fails does not keep the others."""
-
-    def fail() -> None:
-        raise RuntimeError("a defect")
-
-    clock, sent = Clock(), Sent()
-    turn = Turn(clock)
-    seen: list[list[bytes]] = []
-    turn.afterwards(fail)
-    turn.afterwards(lambda: seen.append(list(sent.pieces)))
-    outlet_on(sent, turn).write(b"x")
-    with capturedLogs() as logged:
-        clock.advance(0)
-    assert seen == [[b"x"]]
-    assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
-    assert not clock.getDelayedCalls()
-
-
-def test_what_comes_up_at_the_end_of_a_turn_is_done_too() -> None:
-    clock, sent = Clock(), Sent()
-    turn = Turn(clock)
-    outlet = outlet_on(sent, turn)
-
-    def again() -> None:
-        outlet.write(b"x")
-        turn.afterwards(lambda: None)
-
-    turn.afterwards(again)
-    clock.advance(0)
-    assert sent.pieces == [b"x"]
-    assert not clock.getDelayedCalls()
-
-
 def test_transports_that_are_no_sockets() -> None:
     """They say themselves when they are full."""
     transport = StringTransport()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.http.splits import split
-from twisted_llama.http.sse import TAIL_BYTES, UsageTap, _count, has_only_tokens
+from twisted_llama.http.sse import TAIL_BYTES, UsageTap, _count
 
 STREAM_END = (
     b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"model":"m.gguf",'
@@ -146,31 +146,3 @@ def test_names_of_models(member: bytes, model: str | None) -> None:
 )
 def test_whether_the_last_event_is_whole(end: bytes, whole: bool) -> None:
     assert fed([bytes((c,)) for c in end]).ends_event() is whole
-
-
-TOKEN = (
-    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":" hi"}}],'
-    b'"created":1,"id":"a","model":"m.gguf","object":"chat.completion.chunk"%b}\n\n'
-)
-USAGE = b',"usage":{"completion_tokens":5,"prompt_tokens":3}'
-
-
-@pytest.mark.parametrize(
-    ("payload", "only_tokens"),
-    [
-        (TOKEN % b"", True),
-        (TOKEN % b"" * 3, True),
-        (TOKEN % USAGE, False),
-        (TOKEN % b',"timings":{"predicted_n":1}', False),
-        (TOKEN % b"" + TOKEN % USAGE, False),
-        (TOKEN % b"" + b"data: [DONE]\n\n", False),
-        ((TOKEN % b"").replace(b"null", b'"stop"'), False),
-        ((TOKEN % b"")[:-1], False),
-        ((TOKEN % b"")[1:], False),
-        (b"data: [DONE]\n\n", False),
-        (b": keep-alive\n\n", False),
-        (b"", False),
-    ],
-)
-def test_events_of_which_nothing_is_remembered(payload: bytes, only_tokens: bool) -> None:
-    assert has_only_tokens(payload) is only_tokens

@@ -226,14 +226,19 @@ class MetricsPage(Page):
     The figures, in the form that C{Accept} asks for.
     """
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: Figures, catch_up: Callable[[], object]) -> None:
+        """
+        @param catch_up: lets the figures hear of all that was until now.
+        """
         super().__init__()
         self._figures = figures
+        self._catch_up = catch_up
 
     def content(self, request: ApiRequest) -> bytes:
         """
         JSON unless a text format is asked for.
         """
+        self._catch_up()
         accept = request.head.first.get(b"accept", b"").lower()
         openmetrics = b"application/openmetrics-text" in accept
         if openmetrics or b"text/plain" in accept:

@@ -21,9 +21,8 @@ from twisted_llama.api.routes import PUBLIC
 from twisted_llama.errors import GatewayError, TooManyConnections
 from twisted_llama.http.headers import Networks, forwarded_for, forwarded_proto
 from twisted_llama.http.site import ErrorAnswer
-from twisted_llama.http.turn import Turn
 from twisted_llama.telemetry.endpoints import endpoint_label
-from twisted_llama.telemetry.exchange import Exchange, ExchangeObserver
+from twisted_llama.telemetry.exchange import Exchange
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -59,17 +58,16 @@ class RequestWatcher:
         cors: Cors,
         trusted_proxies: Networks,
         max_per_client: int,
-        observers: tuple[ExchangeObserver, ...],
+        observed: Callable[[Exchange], object],
         now: Callable[[], float],
         wall_clock: Callable[[], float],
         ids: RequestIds,
-        turn: Turn,
     ) -> None:
         """
         @param max_per_client: how many requests one client may have under way
             through trusted proxies, whose connections are not counted.
-        @param observers: are told of each request once, when it is over and
-            its answer is on its way, together with others of the same turn.
+        @param observed: told of each request once, when it is over and its answer is
+            on its way.
         @param now: the clock for durations, in seconds.
         @param wall_clock: seconds since the epoch.
         """
@@ -77,12 +75,10 @@ class RequestWatcher:
         self._trusted = trusted_proxies
         self._max_per_client = max_per_client
         self._under_way: Counter[str] = Counter()
-        self._observers = observers
+        self._observed = observed
         self._now = now
         self._wall_clock = wall_clock
         self._ids = ids
-        self._turn = turn
-        self._finished: list[Exchange] = []
 
     def begun(self, request: ApiRequest) -> None:
         """
@@ -138,19 +134,7 @@ class RequestWatcher:
         elif exchange.outcome != "cut":
             exchange.outcome = "client_gone"
             exchange.status = CLIENT_GONE
-        self._tell_later(exchange)
-
-    def _tell_later(self, exchange: Exchange) -> None:
-        if not self._finished:
-            self._turn.afterwards(self._tell)
-        self._finished.append(exchange)
-
-    def _tell(self) -> None:
-        finished, self._finished = self._finished, []
-        for exchange in finished:
-            exchange.read_usage()
-        for observe in self._observers:
-            observe(finished)
+        self._observed(exchange)
 
     def refused(self, error: GatewayError, peer: IAddress) -> None:
         """

@@ -248,6 +248,7 @@ class GatewayService(Service):
         for channel in tuple(graph.health_site.channels):
             channel.abortConnection()
         graph.deadlines.stop()
+        graph.exchanges.stop()
         self.log.info("twisted_llama has ended")
         await DeferredList([writer.stopService() for writer in graph.writers])
 

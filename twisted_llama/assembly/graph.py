@@ -51,6 +51,7 @@ from twisted_llama.limits.redis import RedisLimits
 from twisted_llama.models.registry import Registry
 from twisted_llama.settings import Settings
 from twisted_llama.telemetry.access_log import AccessLog
+from twisted_llama.telemetry.batch import ExchangeBatch
 from twisted_llama.telemetry.log_files import LogDirectory
 from twisted_llama.telemetry.metrics import Metrics
 from twisted_llama.telemetry.writer import LogWriter
@@ -83,6 +84,7 @@ class Graph:
     writers: list[LogWriter]
     others: list[IService]
     metrics: Metrics
+    exchanges: ExchangeBatch
 
 
 class Keys:
@@ -210,6 +212,7 @@ def build_graph(
         shared_limits,
         lambda: sum(writer.lost for writer in writers),
     )
+    exchanges = ExchangeBatch(clock, (metrics.observe, access_log.observe))
     # -- the tree
     site: GatewaySite
     health = Health(
@@ -235,7 +238,7 @@ def build_graph(
         ReloadPage(limiter, reload),
         tuple(prefix.encode("ascii", "replace") for prefix in settings.proxy_extra_paths),
     )
-    metrics_page: IResource = MetricsPage(metrics)
+    metrics_page: IResource = MetricsPage(metrics, exchanges.tell)
     if settings.metrics_auth_enabled:
         metrics_page = Guard(metrics_page, login, guesses)
     root = Root(
@@ -252,11 +255,10 @@ def build_graph(
         cors,
         settings.trusted_proxies,
         settings.max_connections_per_ip,
-        (metrics.observe, access_log.observe),
+        exchanges.add,
         clock.seconds,
         time.time,
         RequestIds(),
-        turn,
     )
     site = GatewaySite(
         root, watcher, _client_limits(settings), deadlines, turn, time.time, ApiRequest
@@ -297,6 +299,7 @@ def build_graph(
         writers=writers,
         others=others,
         metrics=metrics,
+        exchanges=exchanges,
     )
 
 

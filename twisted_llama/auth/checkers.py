@@ -24,9 +24,10 @@ from twisted_llama.errors import InvalidKey, ReloadFailed
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _READ_ATTEMPTS = 3
 _PROBLEMS_LOGGED = 50
-#: How many principals are kept: so few that they stay in the processor's cache.  With
-#: more, each that goes and each that comes waits for memory.
-_MET: Final = 256
+#: Up to this many keys have their principals kept: so few that they stay in the processor's
+#: caches.  To keep some of very many costs each key that comes for the first time more than
+#: it saves the others.
+_FEW: Final = 256
 
 
 class RefusedKey(InvalidKey, UnauthorizedLogin):
@@ -103,8 +104,8 @@ class KeyfileChecker:
         self.path = Path(path)
         self._wall_clock = wall_clock
         self._table = KeyTable()
-        # Those who came since the file was read, by digest; a table of a million
-        # keys is packed, and unpacking takes longer than this.
+        # Those of few keys who came since the file was read, by digest: the table is
+        # packed, and unpacking takes longer than this.
         self._met: dict[bytes, Principal] = {}
         self._stamp: FileStamp | None = None
         self._asked_before = False
@@ -149,9 +150,9 @@ class KeyfileChecker:
         if found is None:
             raise RefusedKey("unknown" if len(self._table) else "no_keys")
         key_id, requests_per_minute, expires, _ = found
-        if len(self._met) >= _MET:
-            self._met.clear()
-        principal = self._met[digest] = Principal(key_id, requests_per_minute, expires, digest)
+        principal = Principal(key_id, requests_per_minute, expires, digest)
+        if len(self._table) <= _FEW:
+            self._met[digest] = principal
         return principal
 
     def holds(self, principal: Principal) -> bool:

@@ -15,7 +15,7 @@ from twisted_llama.http.framing import BodyFraming
 from twisted_llama.http.headers import client_response_lines
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.response_head import ResponseHead
-from twisted_llama.http.sse import UsageTap, has_only_tokens
+from twisted_llama.http.sse import ENDING, TOKEN_ENDS, UsageTap
 from twisted_llama.http.upstream import EngineConnection
 
 _AS_CAME, _CHUNKED, _PAYLOAD = range(3)
@@ -34,6 +34,7 @@ class Relay:
 
     __slots__ = (
         "_connection",
+        "_event_ended",
         "_form",
         "_now",
         "_on_end",
@@ -64,6 +65,8 @@ class Relay:
         self._now = now
         self._form = _AS_CAME
         self._stream = False
+        # Not yet: the first one is remembered in any case, for it names the model.
+        self._event_ended = False
         self._on_end = on_end
         self.begun = False
         self.status = 0
@@ -123,10 +126,10 @@ class Relay:
             return
         if self.first_body_at is None:
             self.first_body_at = self._now()
-            # Whatever it is: of an answer that stays without its end it tells the model.
-            self.tap.feed(payload)
-        elif not has_only_tokens(payload):
-            self.tap.feed(payload)
+        # A tap that remembers no token leaves the memory of each, which is still in the
+        # processor's caches, to the next.
+        if not self._event_ended or payload[ENDING] != TOKEN_ENDS:
+            self._event_ended = self.tap.feed(payload)
         self.body_bytes += len(payload)
         framing = self._connection.framing
         if self._form == _CHUNKED:

@@ -16,12 +16,10 @@ from typing import TypeAlias
 
 #: Enough for the three events at the end of a stream, with long names in them.
 TAIL_BYTES = 2560
-#: How llama-server begins and ends an event of a chat that holds a token and nothing else;
-#: C{usage} and C{timings} would stand after the end, as in all answers of servers known.
-_TOKEN_BEGINS = b'data: {"choices":[{"finish_reason":null,'
-_TOKEN_ENDS = b',"object":"chat.completion.chunk"}\n\n'
-_BEGINNING = slice(len(_TOKEN_BEGINS))
-_END = slice(-len(_TOKEN_ENDS), None)
+#: How llama-server ends an event of a chat that holds a token and says nothing else:
+#: C{usage} and C{timings} stand behind this, C{payload[ENDING]}.
+TOKEN_ENDS = b',"object":"chat.completion.chunk"}\n\n'
+ENDING = slice(-len(TOKEN_ENDS), None)
 #: C{data: [DONE]} and its like are no events of their own here: they say nothing.
 _SHORT_BYTES = 64
 
@@ -35,17 +33,6 @@ Usage: TypeAlias = tuple[int | None, int | None, float | None]
 What the engine reported at the end of an answer: tokens of the prompt, tokens
 generated, seconds spent on generating; C{None} where it did not.
 """
-
-
-def has_only_tokens(payload: bytes) -> bool:
-    """
-    Tell events that say nothing about the answer from others: whole events of
-    llama-server's chat, each with a token in it, without C{usage} or C{timings}.
-
-    @return: C{False} also where it takes more than a look to know.
-    """
-    # Slices are quicker than startswith and endswith, which parse their arguments.
-    return payload[_END] == _TOKEN_ENDS and payload[_BEGINNING] == _TOKEN_BEGINS
 
 
 class UsageTap:
@@ -64,9 +51,12 @@ class UsageTap:
         self._odd_is_last = False
         self._whole = True
 
-    def feed(self, payload: bytes) -> None:
+    def feed(self, payload: bytes) -> bool:
         """
         More of the answer has passed.
+
+        @return: whether an event ended with it.  Then those that follow need not be told
+            as long as they are whole and C{payload[ENDING]} is L{TOKEN_ENDS}.
         """
         if len(payload) > TAIL_BYTES:
             payload = payload[-TAIL_BYTES:]
@@ -82,6 +72,7 @@ class UsageTap:
             self._odd = payload
             self._odd_is_last = True
         self._whole = payload.endswith(b"\n\n")
+        return self._whole
 
     def ends_event(self) -> bool:
         """
