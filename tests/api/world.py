@@ -281,7 +281,7 @@ class World:
         What was observed of requests by the end of this turn.
         """
         self.clock.advance(0)
-        self.batch.stop()
+        self.batch.tell()
         return self._exchanges
 
     def settle(self) -> None:

@@ -87,11 +87,15 @@ def test_who_wants_to_know_now(world: World) -> None:
 
 
 def test_the_end(world: World) -> None:
-    """All are told of, and nothing is left to be done."""
-    world.batch.stop()
+    """All are told of, and nothing is left to be done; who comes too late does not wait."""
     exchanges = world.add(2)
     world.batch.stop()
     assert world.told == [exchanges]
+    assert world.clock.getDelayedCalls() == []
+    late = world.add(1)
+    world.clock.advance(0)
+    assert world.told == [exchanges, late]
+    world.batch.stop()
     assert world.clock.getDelayedCalls() == []
 
 

@@ -32,6 +32,7 @@ class ExchangeBatch:
         self._observers = observers
         self._exchanges: list[Exchange] = []
         self._call: IDelayedCall | None = None
+        self._linger_seconds = LINGER_SECONDS
 
     def add(self, exchange: Exchange) -> None:
         """
@@ -39,7 +40,7 @@ class ExchangeBatch:
         """
         self._exchanges.append(exchange)
         if self._call is None:
-            self._call = self._clock.callLater(LINGER_SECONDS, self._tell_after_all)
+            self._call = self._clock.callLater(self._linger_seconds, self._tell_after_all)
         elif len(self._exchanges) == MANY:
             # When its answer and those of others have been sent.
             self._clock.callLater(0, self.tell)
@@ -58,8 +59,9 @@ class ExchangeBatch:
 
     def stop(self) -> None:
         """
-        Tell of the last ones, and wait for no more.
+        Tell of the last ones.  If more should come nevertheless, they do not wait.
         """
+        self._linger_seconds = 0.0
         if self._call is not None:
             self._call.cancel()
             self._call = None
