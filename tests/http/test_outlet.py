@@ -260,6 +260,25 @@ def test_one_that_fails_does_not_keep_the_others() -> None:
     assert [str(event["log_failure"].value) for event in logged] == ["a defect"]
 
 
+def test_what_is_written_while_a_turn_ends_is_sent_too() -> None:
+    clock = Clock()
+    turn = Turn(clock)
+    flushed: list[str] = []
+
+    class Writing:
+        """Writes once more when it is flushed."""
+
+        def flush(self) -> None:
+            flushed.append("flushed")
+            if len(flushed) == 1:
+                turn.add(self)
+
+    turn.add(Writing())
+    clock.pump([0, 0])
+    assert flushed == ["flushed", "flushed"]
+    assert not clock.getDelayedCalls()
+
+
 def test_transports_that_are_no_sockets() -> None:
     """They say themselves when they are full."""
     transport = StringTransport()
