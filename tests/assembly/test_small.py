@@ -4,6 +4,9 @@ Time that does not jump, signals, the limit of open files, and holding still.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
 import signal
 import time
@@ -19,8 +22,8 @@ from zope.interface.verify import verifyObject
 
 from tests.assembly.fakes import StillReactor, load
 from twisted_llama.assembly.debug_shell import DebugShell, masked_environment
-from twisted_llama.assembly.graph import raise_file_limit
 from twisted_llama.assembly.monotonic import MonotonicTime
+from twisted_llama.assembly.open_files import enlarge_descriptor_table, raise_file_limit
 from twisted_llama.assembly.signals import install_signals
 from twisted_llama.errors import StartupError
 
@@ -64,6 +67,45 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "setrlimit", lambda *limit: asked.append(limit))
     raise_file_limit()
     assert asked == [(resource.RLIMIT_NOFILE, (4096, 4096))]
+
+
+@pytest.mark.parametrize(("limit", "highest"), [(4096, 4095), (1_000_000, 16383), (-1, 16383)])
+def test_room_for_descriptors(monkeypatch: pytest.MonkeyPatch, limit: int, highest: int) -> None:
+    """
+    One with a high number is opened, no higher than it may be, and none is left.
+    """
+    asked: list[int] = []
+    opened: list[int] = []
+
+    def control(descriptor: int, command: int, argument: int) -> int:
+        assert command == fcntl.F_DUPFD_CLOEXEC
+        asked.append(argument)
+        opened.extend((descriptor, os.dup(descriptor)))
+        return opened[-1]
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    monkeypatch.setattr("twisted_llama.assembly.open_files.fcntl.fcntl", control)
+    enlarge_descriptor_table()
+    assert asked == [highest]
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_no_room_for_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The start goes on without.
+    """
+    opened: list[int] = []
+
+    def refuse(descriptor: int, command: int, argument: int) -> int:
+        opened.append(descriptor)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("twisted_llama.assembly.open_files.fcntl.fcntl", refuse)
+    enlarge_descriptor_table()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_environment_is_masked() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import select
 import signal
@@ -175,6 +176,19 @@ def test_a_limit_below_max_connections_is_told(tmp_path: Path, require: Require)
     with running(Gateway(tmp_path, {"ENGINE": "mock"}, command=command)) as gateway:
         said = gateway.printed(r"MAX_CONNECTIONS=10000, but (\d+) open files .* for (\d+) clients")
         assert (int(said[1]), int(said[2])) == (limit, limit - FOR_FILES - FOR_HEALTH - 1)
+
+
+def test_the_table_of_descriptors_need_not_grow(tmp_path: Path, require: Require) -> None:
+    """The kernel has room for many before the first client comes: growing would stop everybody."""
+    status = Path("/proc/self/status")
+    require(status.exists() and "FDSize:" in status.read_text(), "/proc does not tell the size")
+    with running(Gateway(tmp_path, {"ENGINE": "mock"})) as gateway:
+        process = psutil.Process(gateway.process.pid)
+        limit, _ = process.rlimit(psutil.RLIMIT_NOFILE)
+        table = re.search(r"FDSize:\s*(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+        assert table is not None
+        assert int(table[1]) >= min(limit, 16384)
+        assert process.num_fds() < 100
 
 
 #: twistd with fewer open files than it may have by itself.

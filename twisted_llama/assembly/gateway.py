@@ -16,7 +16,8 @@ from twisted.logger import Logger
 
 from twisted_llama import __version__
 from twisted_llama.assembly.door import FOR_FILES, FOR_HEALTH, file_limit, kept_for_engine
-from twisted_llama.assembly.graph import Graph, build_graph, raise_file_limit
+from twisted_llama.assembly.graph import Graph, build_graph
+from twisted_llama.assembly.open_files import enlarge_descriptor_table, raise_file_limit
 from twisted_llama.assembly.signals import install_signals
 from twisted_llama.auth.checkers import KeyfileChecker
 from twisted_llama.auth.watch import KeyfileWatch
@@ -89,6 +90,7 @@ class GatewayService(Service):
         """
         graph = self.graph
         raise_file_limit()
+        enlarge_descriptor_table()
         graph.health_listener.privilegedStartService()
         if graph.engine_spec.kind != "external":
             ensure_port_free("127.0.0.1", graph.engine_spec.port)

@@ -4,7 +4,6 @@ The object graph of one gateway, top to bottom.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -121,14 +120,6 @@ class Keys:
         """
         if isinstance(self._checker, KeyfileChecker):
             self._running.end_revoked(self._checker.holds)
-
-
-def raise_file_limit() -> None:
-    """
-    Allow as many open files as the system lets us have: each stream takes two.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def build_graph(
