@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 #: The largest head of an answer.
 MAX_HEAD_BYTES = 65536
+#: How often it is looked whether an engine has been silent, in parts of how long it may be:
+#: a silence lasts by as much longer, and of a thousand streams hardly one is looked at.
+_LOOKS = 32
 
 
 class Answer(TypingProtocol):
@@ -80,7 +83,7 @@ class EngineConnection(Protocol):
     outlet: Outlet
     used = False
     after_stream = False
-    deadline = -inf
+    deadline = inf
 
     def __init__(
         self, pool: EnginePool, connected: Deferred[EngineConnection] | None = None
@@ -96,7 +99,7 @@ class EngineConnection(Protocol):
         self._head_bytes = 0
         self._head: ResponseHead | None = None
         self._to_head_request = False
-        self._deadline = inf
+        self._late_at = inf
         self._heard = False
         self._paused = False
         self._closed = False
@@ -133,7 +136,7 @@ class EngineConnection(Protocol):
         self._to_head_request = to_head_request
         self._heard = False
         self._head_bytes = 0
-        self._deadline = self._pool.now() + self._pool.silence_seconds
+        self._await_more(self._pool.now())
         if len(body) == 1:
             self.outlet.write(head + body[0])
             return
@@ -232,7 +235,7 @@ class EngineConnection(Protocol):
             self.used = True
             self._heard = False
             self.after_stream = head.event_stream
-            self._deadline = self._pool.now() + self._pool.give_back(self)
+            self._wait_for_use(self._pool.now())
         else:
             self.abort()
         answer.ended()
@@ -309,12 +312,20 @@ class EngineConnection(Protocol):
         """
         if self._heard or self._paused:
             self._heard = False
-            self._deadline = now + self._pool.silence_seconds
-        elif now >= self._deadline:
-            if self._answer is None:
-                if self._pool.settled(self):
-                    self._deadline = now + self._pool.give_back(self)
-                else:
-                    self.abort()
-            else:
-                self._fail(EngineTimeout(self._pool.silence_seconds))
+            self._await_more(now)
+        elif now < self._late_at:
+            self.deadline = min(self._late_at, now + self._pool.silence_seconds / _LOOKS)
+        elif self._answer is not None:
+            self._fail(EngineTimeout(self._pool.silence_seconds))
+        elif self._pool.settled(self):
+            self._wait_for_use(now)
+        else:
+            self.abort()
+
+    def _await_more(self, now: float) -> None:
+        silence_seconds = self._pool.silence_seconds
+        self._late_at = now + silence_seconds
+        self.deadline = now + silence_seconds / _LOOKS
+
+    def _wait_for_use(self, now: float) -> None:
+        self._late_at = self.deadline = now + self._pool.give_back(self)
