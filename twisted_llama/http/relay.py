@@ -13,6 +13,7 @@ from collections.abc import Callable
 from twisted_llama.errors import GatewayError
 from twisted_llama.http.framing import BodyFraming
 from twisted_llama.http.headers import client_response_lines
+from twisted_llama.http.outlet import Outlet
 from twisted_llama.http.request import GatewayRequest
 from twisted_llama.http.response_head import ResponseHead
 from twisted_llama.http.sse import ENDING, TOKEN_ENDS, UsageTap
@@ -38,6 +39,7 @@ class Relay:
         "_form",
         "_now",
         "_on_end",
+        "_outlet",
         "_request",
         "_stream",
         "begun",
@@ -61,6 +63,9 @@ class Relay:
             whole, else with what went wrong; not after L{stop}.
         """
         self._request = request
+        # Found once, for a token that looks for it by request and channel waits for the
+        # memory of both.
+        self._outlet: Outlet
         self._connection = connection
         self._now = now
         self._form = _AS_CAME
@@ -92,6 +97,7 @@ class Relay:
         """
         request = self._request
         channel = request.channel
+        self._outlet = channel.outlet
         self.first_byte_at = self._now()
         self.status = head.status
         self._stream = head.event_stream
@@ -137,7 +143,7 @@ class Relay:
                 data = b"%x\r\n%b\r\n" % (len(payload), payload)
         else:
             data = payload
-        if not self._request.relay(data):
+        if not self._outlet.write(data):
             self._connection.pause()
 
     def ended(self) -> None:
@@ -145,7 +151,7 @@ class Relay:
         See L{twisted_llama.http.upstream.Answer.ended}.
         """
         if self._form == _CHUNKED:
-            self._request.relay(b"0\r\n\r\n")
+            self._outlet.write(b"0\r\n\r\n")
         self._on_end(None)
 
     def failed(self, error: GatewayError) -> None:

@@ -188,14 +188,6 @@ class GatewayRequest(Request):
         self.startedWriting = 1
         return self.channel.outlet.write(head)
 
-    def relay(self, data: bytes) -> bool:
-        """
-        Send some of the body, framing and all.
-
-        @return: whether more may be written now (see L{on_drained}).
-        """
-        return self.channel.outlet.write(data)
-
     def connectionLost(self, reason: Failure) -> None:
         """
         The client has left.
