@@ -63,7 +63,8 @@ class Work:
         for memory, and because one process of the same code differs from the next.
     @ivar turns: how often each case has its turn in a round.  A gateway is held
         against itself for a difference of a few per cent, on machines whose speed
-        changes by more within a minute: the shorter and more often, the truer.  And what
+        changes by more within a minute (where they are idle most of the time, as with
+        few tokens a second, by half): the shorter and more often, the truer.  And what
         wanders by half, as the slowest of a hundred first tokens, is looked at thrice.
     @ivar together: all cases at the same time instead of one after the other: what
         disturbs one disturbs the others as much.  For those that leave a core free:
@@ -152,6 +153,7 @@ def make_works(scale: Scale) -> list[Work]:
                 _ratio("CPU per request, to Caddy's", "cpu_us_per_request", "caddy", 0.6),
                 _ratio("CPU per request, to nginx's", "cpu_us_per_request", "nginx", 5.0),
             ),
+            turns=3,
         ),
         Work(
             "streams",
@@ -208,7 +210,7 @@ def make_works(scale: Scale) -> list[Work]:
                     "gateway",
                     (
                         *("--hold", "--clients", str(n), "--tokens", "100000", "--ramp", "1"),
-                        *("--interval-us", str(n * 200), "--seconds", f"{scale.seconds / 2:g}"),
+                        *("--interval-us", str(n * 200), "--seconds", f"{scale.seconds / 4:g}"),
                     ),
                 )
                 for n in (100, 1000)
@@ -223,8 +225,7 @@ def make_works(scale: Scale) -> list[Work]:
                     per="100 streams",
                 ),
             ),
-            turns=4,
-            fresh=True,
+            turns=10,
         ),
         Work(
             "keys",
