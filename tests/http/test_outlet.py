@@ -286,8 +286,10 @@ def test_transports_that_are_no_sockets() -> None:
     outlet = make_outlet(transport, Turn(Clock()), lambda: None, lambda: drained.append(None))
     assert isinstance(outlet, TransportOutlet)
     assert outlet.write(b"one") is True
+    assert outlet.flush() is True
     transport.producer.pauseProducing()
     assert outlet.write(b"two") is False
+    assert outlet.flush() is False
     transport.producer.resumeProducing()
     transport.producer.resumeProducing()
     assert (drained, outlet.progress) == ([None], 1)

@@ -59,6 +59,13 @@ class Outlet(Protocol):
             until it is told that everything got through.
         """
 
+    def flush(self) -> bool:
+        """
+        Send what was written in this turn now, not at its end.
+
+        @return: as L{write}.
+        """
+
     def close(self) -> None:
         """
         Say that nothing follows, as soon as all that was written got through.
@@ -164,9 +171,7 @@ class SocketOutlet:
 
     def flush(self) -> bool:
         """
-        Send what was written in this turn.
-
-        @return: as L{write}.
+        See L{Outlet.flush}.
         """
         data, self._soon = self._soon, b""
         if not data:
@@ -277,6 +282,12 @@ class TransportOutlet:
         See L{Outlet.write}.
         """
         self._transport.write(data)
+        return not self.blocked
+
+    def flush(self) -> bool:
+        """
+        See L{Outlet.flush}; the transport has it all.
+        """
         return not self.blocked
 
     def pauseProducing(self) -> None:

@@ -130,7 +130,8 @@ class Relay:
         """
         if not payload:
             return
-        if self.first_body_at is None:
+        first = self.first_body_at is None
+        if first:
             self.first_body_at = self._now()
         # A tap that remembers no token leaves the memory of each, which is still in the
         # processor's caches, to the next.
@@ -143,7 +144,11 @@ class Relay:
                 data = b"%x\r\n%b\r\n" % (len(payload), payload)
         else:
             data = payload
-        if not self._outlet.write(data):
+        more = self._outlet.write(data)
+        if first and self._stream:
+            # For the first token somebody waits; those that follow can wait for each other.
+            more = self._outlet.flush()
+        if not more:
             self._connection.pause()
 
     def ended(self) -> None:
