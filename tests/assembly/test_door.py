@@ -22,11 +22,11 @@ from twisted_llama.assembly.door import (
     LOOK_SECONDS,
     WARNING_SECONDS,
     Door,
-    file_limit,
     kept_for_engine,
     next_descriptor,
 )
 from twisted_llama.assembly.listener import Listener, tcp_description
+from twisted_llama.assembly.open_files import file_limit
 
 LIMIT = 100
 KEPT = 40

@@ -19,7 +19,6 @@ many clients there are as well.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,6 +27,8 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from twisted_llama.assembly.open_files import file_limit
 
 #: Kept for files that are opened anew and the pipes of an engine that is started
 #: again; those of before may have had lower numbers, which clients have by now.
@@ -43,14 +44,6 @@ WARNING_SECONDS: Final = 60.0
 _AT_A_TIME: Final = 20
 #: As far from the limit as this it is looked once for all of them.
 _MUCH: Final = 500
-
-
-def file_limit() -> int:
-    """
-    How many descriptors this process may have open.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def kept_for_engine(requests_at_once: int) -> int:

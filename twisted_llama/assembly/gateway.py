@@ -15,9 +15,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_llama import __version__
-from twisted_llama.assembly.door import FOR_FILES, FOR_HEALTH, file_limit, kept_for_engine
+from twisted_llama.assembly.door import FOR_FILES, FOR_HEALTH, kept_for_engine
 from twisted_llama.assembly.graph import Graph, build_graph
-from twisted_llama.assembly.open_files import enlarge_descriptor_table, raise_file_limit
+from twisted_llama.assembly.open_files import enlarge_descriptor_table, file_limit, raise_file_limit
 from twisted_llama.assembly.signals import install_signals
 from twisted_llama.auth.checkers import KeyfileChecker
 from twisted_llama.auth.watch import KeyfileWatch

@@ -16,7 +16,8 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_llama.assembly.door import FOR_FILES, Door, file_limit
+from twisted_llama.assembly.door import FOR_FILES, Door
+from twisted_llama.assembly.open_files import file_limit
 from twisted_llama.errors import StartupError
 from twisted_llama.http.accepted import read_directly
 from twisted_llama.http.epoll import Epoll

@@ -22,6 +22,14 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def file_limit() -> int:
+    """
+    How many descriptors this process may have open.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
+
+
 def enlarge_descriptor_table() -> None:
     """
     Have the kernel make room for many descriptors now, while nobody waits.
@@ -33,8 +41,7 @@ def enlarge_descriptor_table() -> None:
     C{synchronize_rcu}): some 10 to 20 ms, and with a reactor everybody waits, at the
     256th, the 512th, the 1,024th descriptor.  It never shrinks again.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = ROOM if soft == resource.RLIM_INFINITY else min(ROOM, soft)
+    room = min(ROOM, file_limit())
     # Without room, for it or for one more, it grows when it must.
     with contextlib.suppress(OSError):
         low = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
