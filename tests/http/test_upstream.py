@@ -366,6 +366,22 @@ def test_silence() -> None:
     assert wire.ended == "abort"
 
 
+def test_a_long_silence_is_found_about_a_second_late() -> None:
+    """
+    However long it may be.
+    """
+    engine = Engine(silence_seconds=300.0)
+    _, wire, answered = engine.asked()
+    engine.pass_time(0.5)
+    wire.protocol.dataReceived(CHUNKED)
+    for _ in range(599):
+        engine.pass_time(0.5)
+    assert not answered.over
+    for _ in range(5):
+        engine.pass_time(0.5)
+    assert isinstance(answered.error, EngineTimeout)
+
+
 def test_silence_while_the_client_does_not_read_is_not_the_engines() -> None:
     engine = Engine(silence_seconds=10.0)
     connection, wire, answered = engine.asked()

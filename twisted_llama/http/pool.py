@@ -29,6 +29,10 @@ IDLE_SECONDS = 3.5
 #: any is trusted with another request; and an engine that was seen closing one is
 #: never trusted like that again, since one that is busy may close late.
 SETTLING_SECONDS = 1.0
+#: How often it is looked whether an engine has been silent too long, which is found later by
+#: as much; where that is soon, in this part of it.
+LOOK_SECONDS = 1.0
+LOOK_PART = 1 / 32
 
 
 class _Attempt(ClientFactory):
@@ -75,6 +79,7 @@ class EnginePool:
     The connections to one engine.
 
     @ivar silence_seconds: the longest pause between two reads of an answer.
+    @ivar look_seconds: how often it is looked whether one was longer.
     """
 
     log = Logger()
@@ -105,6 +110,7 @@ class EnginePool:
         self.epoll = epoll
         self.now = deadlines.clock.seconds
         self.silence_seconds = silence_seconds
+        self.look_seconds = min(LOOK_SECONDS, silence_seconds * LOOK_PART)
         self._idle: deque[EngineConnection] = deque()
         self._settling: set[EngineConnection] = set()
         # Unknown (None) until the first one has stayed open, or has not.

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 #: The largest head of an answer.
 MAX_HEAD_BYTES = 65536
-#: How often it is looked whether an engine has been silent, in parts of how long it may be:
-#: a silence lasts by as much longer, and of a thousand streams hardly one is looked at.
-_LOOKS = 32
 
 
 class Answer(TypingProtocol):
@@ -314,7 +311,7 @@ class EngineConnection(Protocol):
             self._heard = False
             self._await_more(now)
         elif now < self._late_at:
-            self.deadline = min(self._late_at, now + self._pool.silence_seconds / _LOOKS)
+            self.deadline = min(self._late_at, now + self._pool.look_seconds)
         elif self._answer is not None:
             self._fail(EngineTimeout(self._pool.silence_seconds))
         elif self._pool.settled(self):
@@ -323,9 +320,8 @@ class EngineConnection(Protocol):
             self.abort()
 
     def _await_more(self, now: float) -> None:
-        silence_seconds = self._pool.silence_seconds
-        self._late_at = now + silence_seconds
-        self.deadline = now + silence_seconds / _LOOKS
+        self._late_at = now + self._pool.silence_seconds
+        self.deadline = now + self._pool.look_seconds
 
     def _wait_for_use(self, now: float) -> None:
         self._late_at = self.deadline = now + self._pool.give_back(self)
